@@ -1,0 +1,1 @@
+"""Multi-task image synthesis with a VQGAN and an any-order transformer."""
