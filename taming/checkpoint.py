@@ -1,0 +1,263 @@
+"""Tensors to files and back: atomically, without running code from a file, and never silently.
+
+Weights are safetensors beside a YAML file; `.ckpt`, `.pt` and `.pth` are read too, tensors only.
+`load_weights` says what matched. New files must fit exactly; files published with the original
+taming-transformers may carry a few entries that nothing needs any more.
+"""
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import pickle
+import re
+import secrets
+import shutil
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+# Entries that a file may hold and a model may lack, or the other way round, at any depth.
+OPTIONAL_KEYS = re.compile(r"(^|\.)(attn\.mask|colorize|quantize\.used)$")
+LOSS_KEYS = re.compile(r"(^|\.)loss\.")
+SHOWN = 12  # keys listed in an error message
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be read or written, or weights that do not fit; says what to do."""
+
+
+class LoadReport(NamedTuple):
+    matched: list[str]
+    missing: list[str]  # in the model, not in the file: kept as they were
+    left_over: list[str]  # in the file, not in the model: not used
+    other_shape: list[str]  # ignored by request
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path in the same folder; it becomes `path` only if all goes well.
+
+    On any failure the temporary file is removed and an older `path` stays as it was. A full disk
+    is a CheckpointError, other errors pass unchanged.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers such as numpy choose their format by it.
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    try:
+        yield partial
+        _flush_to_disk(partial)
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, Exception) and _disk_is_full(error, path.parent):
+            raise CheckpointError(
+                f"no space left on the disk while writing {path}; nothing half-written was kept. "
+                "Free some space or choose another folder, then run the same command again"
+            ) from error
+        raise
+
+
+def _flush_to_disk(path: Path) -> None:
+    """A rename survives a power cut only if the bytes went to disk before it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _disk_is_full(error: Exception, folder: Path) -> bool:
+    # safetensors and torch.save wrap the system's error in their own, keeping at most its text.
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if re.search(r"no space left|disk quota|os error 28", str(error), re.IGNORECASE):
+        return True
+    wrote = isinstance(error, RuntimeError | SafetensorError) and "writ" in str(error).lower()
+    return wrote and shutil.disk_usage(folder).free < 1 << 20
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes safetensors, atomically. Tensors that share memory are written once each."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if address in seen else tensor  # the format forbids aliases
+        seen.add(address)
+    with atomic_write(path) as partial:
+        save_file(tensors, partial, metadata={k: str(v) for k, v in (metadata or {}).items()})
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, `.ckpt`, `.pt` or `.pth` file, on the CPU, by name."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix not in (".ckpt", ".pt", ".pth", ".bin"):
+        raise CheckpointError(
+            f"{path}: '{path.suffix}' is no known format; expected .safetensors, .ckpt, .pt or .pth"
+        )
+    content = _read_torch(path)
+    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    state = {str(name): entry for name, entry in entries.items() if isinstance(entry, Tensor)}
+    if not state:
+        found = list(content) if isinstance(content, Mapping) else type(content).__name__
+        raise CheckpointError(f"{path} holds no tensors by name; found {found}")
+    return state
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What `save_weights` wrote beside the tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(Path(path), error) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_torch(path: Path) -> Any:
+    mmap = zipfile.is_zipfile(path)  # spares the optimiser's share of the file; zip format only
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, and code from a file is never run: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, struct.error, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    size = path.stat().st_size if path.exists() else 0
+    return CheckpointError(
+        f"{path} ({size} bytes) is damaged or incomplete: {str(error).splitlines()[0]}; "
+        "copy or download it again"
+    )
+
+
+def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries below `prefix` (say "first_stage_model."), named as their own model names them."""
+    return {
+        name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)
+    }
+
+
+# --- fitting -------------------------------------------------------------------------------------
+
+
+def load_weights(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    ignore: Iterable[str] = (),
+    source: str = "",
+) -> LoadReport:
+    """Copies `state` into `module`; CheckpointError, before anything is copied, if it does not fit.
+
+    Keys that start with one of `ignore` are neither read nor asked for. `source` names the file in
+    messages. A file without losses fits a model with them: training's part then starts afresh.
+    """
+    ignored = tuple(ignore)
+    own = module.state_dict()
+    given = {k: v for k, v in state.items() if not (ignored and k.startswith(ignored))}
+    other_shape = [k for k, v in given.items() if k in own and own[k].shape != v.shape]
+    missing = [k for k in own if k not in given and not (ignored and k.startswith(ignored))]
+    left_over = [k for k in given if k not in own]
+
+    knows_losses = any(LOSS_KEYS.search(k) for k in given)
+    fatal_missing = [k for k in missing if not _may_be_missing(k, knows_losses)]
+    fatal_left_over = [k for k in left_over if not (OPTIONAL_KEYS.search(k) or LOSS_KEYS.search(k))]
+    if fatal_missing or other_shape or fatal_left_over:
+        shapes = [f"{k} {_shape(given[k])} here {_shape(own[k])}" for k in other_shape]
+        raise CheckpointError(
+            _misfit(source, fatal_missing, shapes, fatal_left_over, len(own), type(module).__name__)
+        )
+
+    matched = [k for k in given if k in own]
+    # Parameters on the meta device have no memory to copy into: they are replaced.
+    assign = any(own[k].is_meta for k in matched)
+    module.load_state_dict({k: given[k] for k in matched}, strict=False, assign=assign)
+    name = source or "state dict"
+    logger.info("%s: %d tensors into %s", name, len(matched), type(module).__name__)
+    if left_over:
+        logger.info("%s: %d entries not needed: %s", name, len(left_over), _listed(left_over))
+    if missing:
+        logger.info("%s: %d entries start afresh: %s", name, len(missing), _listed(missing))
+    asked_away = [k for k in state if k in own and ignored and k.startswith(ignored)]
+    reshaped = [k for k in asked_away if own[k].shape != state[k].shape]
+    return LoadReport(matched, missing, left_over, reshaped)
+
+
+def _may_be_missing(key: str, knows_losses: bool) -> bool:
+    return bool(OPTIONAL_KEYS.search(key)) or (not knows_losses and bool(LOSS_KEYS.search(key)))
+
+
+def _misfit(
+    source: str,
+    missing: list[str],
+    other_shape: list[str],
+    left_over: list[str],
+    expected: int,
+    model: str,
+) -> str:
+    lines = [f"{source or 'state dict'} does not fit this {model} ({expected} tensors)"]
+    for what, keys in (
+        ("missing from the file", missing),
+        ("of another shape", other_shape),
+        ("not known to the model", left_over),
+    ):
+        if keys:
+            lines.append(f"  {len(keys)} {what}: {_listed(keys)}")
+    lines.append(
+        "  Check that the configuration belongs to the checkpoint, or name the keys (or their "
+        "common beginning) in ignore_keys to leave them out"
+    )
+    return "\n".join(lines)
+
+
+def _listed(keys: list[str]) -> str:
+    more = f", ... ({len(keys) - SHOWN} more)" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def tensor_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes; the order of the entries does not matter."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
