@@ -145,13 +145,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
-    mmap = zipfile.is_zipfile(path)  # spares the optimiser's share of the file; zip format only
+    with open(path, "rb") as file:
+        start = file.read(2)
+    zipped = zipfile.is_zipfile(path)  # since torch 1.6; before, a bare pickle
+    if start[:1] != b"\x80" and start != b"PK":
+        raise CheckpointError(f"{path} is not a checkpoint (it begins with {start!r})")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        # mmap spares reading the optimiser's share of the file
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
+        objects = re.findall(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, and code from a file is never run: "
-            f"{str(error).splitlines()[0]}"
+            f"{path} holds more than tensors and plain values ({', '.join(objects) or 'objects'}); "
+            "code from a file is never run. Save its state_dict alone and read that"
         ) from error
     except (RuntimeError, EOFError, OSError, struct.error, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from error
@@ -159,14 +165,14 @@ def _read_torch(path: Path) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     size = path.stat().st_size if path.exists() else 0
+    reason = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
     return CheckpointError(
-        f"{path} ({size} bytes) is damaged or incomplete: {str(error).splitlines()[0]}; "
-        "copy or download it again"
+        f"{path} ({size} bytes) is damaged or incomplete: {reason}; copy or download it again"
     )
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries below `prefix` (say "first_stage_model."), named as their own model names them."""
+    """The entries below `prefix`, say "first_stage_model.", by the names their own model uses."""
     return {
         name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)
     }
