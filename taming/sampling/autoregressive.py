@@ -20,7 +20,7 @@ UNKNOWN = -1  # marks the cells that are to be painted
 
 
 class NextLogits(Protocol):
-    """Feeds codes (B, n) at cells `positions` (B, n); asks for logits (B, m, V) at `targets` (B, m)."""
+    """Feeds codes (B, n) at cells `positions` (B, n); logits (B, m, V) at cells `targets` (B, m)."""
 
     def __call__(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor: ...
 
@@ -39,11 +39,13 @@ def sample(
     Raises ValueError if the images differ in their number of known cells, if a known cell stands
     behind an unknown one in the order, or if the groups do not sum to the unknown cells.
     """
-    batch, total = known.shape
+    total = known.shape[1]
     known_per_image = (known != UNKNOWN).sum(1)
     count = int(known_per_image[0])
     if bool((known_per_image != count).any()):
-        raise ValueError(f"images of a batch know {known_per_image.tolist()} cells; paint them apart")
+        raise ValueError(
+            f"images of a batch know {known_per_image.tolist()} cells; paint them apart"
+        )
     if count and bool((known.gather(1, order[:, :count]) == UNKNOWN).any()):
         raise ValueError("known cells must come first in the order; use orders.known_first")
     if sum(group_sizes) != total - count:
