@@ -1,0 +1,257 @@
+"""Encoder and decoder of the first stage: pixels (B,3,H,W) to features (B,Z,h,w) and back.
+
+The convolutional design of Esser et al., "Taming Transformers for High-Resolution Image Synthesis"
+(arXiv 2012.09841, appendix A, table 7), itself the U-Net of Ho et al. (arXiv 2006.11239) without
+skips. Module names, shapes and arithmetic are those of the published checkpoints; do not rename.
+Convolutional throughout, so any size that is a multiple of the downsampling factor goes through.
+
+Ours are the options of the light design: a space-to-depth stem and a depth-to-space head spare
+the levels of highest resolution (Shi et al., arXiv 1609.05158), where a CPU spends most time.
+Knows nothing of codes or losses.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from taming.config import ConfigError
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The section `ddconfig`. The first block are the published keys, the second ours."""
+
+    z_channels: int  # Z
+    ch: int  # width of the first level
+    ch_mult: tuple[int, ...]  # width of each level / ch; every level after the first halves
+    num_res_blocks: int  # per level; the decoder has one more
+    in_channels: int = 3
+    out_ch: int = 3
+    resolution: int = 256  # nominal: decides only at which level attention stands
+    attn_resolutions: tuple[int, ...] = ()
+    dropout: float = 0.0
+    resamp_with_conv: bool = True
+    double_z: bool = False  # mean and variance, for a Gaussian posterior
+
+    stem: int = 1  # space-to-depth at the entry, depth-to-space at the exit; 1, 2 or 4
+    norm_groups: int = 32
+    mid_attention: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stem not in (1, 2, 4):
+            raise ConfigError(f"stem is {self.stem}; it may be 1, 2 or 4")
+        for mult in self.ch_mult:
+            if self.ch * mult % self.norm_groups:
+                raise ConfigError(
+                    f"a level of {self.ch * mult} channels cannot be split into norm_groups = "
+                    f"{self.norm_groups}; choose a divisor of ch = {self.ch}"
+                )
+
+    @property
+    def downsample_factor(self) -> int:
+        return self.stem * 2 ** (len(self.ch_mult) - 1)
+
+    def width(self, level: int) -> int:
+        return self.ch * self.ch_mult[level]
+
+    def attends(self, level: int) -> bool:
+        return self.resolution // self.stem // 2**level in self.attn_resolutions
+
+
+def swish(x: Tensor) -> Tensor:
+    return F.silu(x)
+
+
+def normalize(channels: int, groups: int = 32) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6, affine=True)
+
+
+class ResnetBlock(nn.Module):
+    """Norm, swish, 3x3 convolution, twice, beside an identity (1x1 where the width changes)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dropout: float = 0.0,
+        norm_groups: int = 32,
+    ) -> None:
+        super().__init__()
+        self.norm1 = normalize(in_channels, norm_groups)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = normalize(out_channels, norm_groups)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+        self.changes_width = in_channels != out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(swish(self.norm1(x)))  # (B, C_out, H, W)
+        h = self.conv2(self.dropout(swish(self.norm2(h))))  # (B, C_out, H, W)
+        return h + (self.nin_shortcut(x) if self.changes_width else x)
+
+
+class AttnBlock(nn.Module):
+    """One head of self-attention over all cells, added to its input."""
+
+    def __init__(self, channels: int, norm_groups: int = 32) -> None:
+        super().__init__()
+        self.norm = normalize(channels, norm_groups)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm(x)
+        q, k, v = (
+            rearrange(layer(normed), "b c h w -> b 1 (h w) c") for layer in (self.q, self.k, self.v)
+        )
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, 1, h*w, C), scale C**-0.5
+        attended = rearrange(attended, "b 1 (h w) c -> b c h w", h=x.shape[2])
+        return x + self.proj_out(attended)
+
+
+class Downsample(nn.Module):
+    """Halves height and width."""
+
+    def __init__(self, channels: int, with_conv: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if with_conv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv is None:
+            return F.avg_pool2d(x, 2)
+        # Only right and below: the published models were trained with this asymmetry.
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # (B, C, H/2, W/2)
+
+
+class Upsample(nn.Module):
+    """Doubles height and width."""
+
+    def __init__(self, channels: int, with_conv: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C, 2H, 2W)
+        return x if self.conv is None else self.conv(x)
+
+
+class Level(nn.Module):
+    """What happens at one resolution, and the step to the next; holds layers, has no forward."""
+
+    def __init__(self, config: AutoencoderConfig, level: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        width = config.width(level)
+        self.block = nn.ModuleList(
+            ResnetBlock(channels if i == 0 else width, width, config.dropout, config.norm_groups)
+            for i in range(blocks)
+        )
+        self.attn = nn.ModuleList(
+            AttnBlock(width, config.norm_groups) for _ in range(blocks) if config.attends(level)
+        )
+        self.downsample: Downsample | None = None
+        self.upsample: Upsample | None = None
+
+    def blocks(self, h: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            h = block(h)
+            if len(self.attn) > 0:
+                h = self.attn[i](h)
+        return h
+
+
+class Middle(nn.Module):
+    """Block, attention, block at the lowest resolution."""
+
+    def __init__(self, config: AutoencoderConfig, channels: int) -> None:
+        super().__init__()
+        groups = config.norm_groups
+        self.block_1 = ResnetBlock(channels, channels, config.dropout, groups)
+        self.attn_1 = AttnBlock(channels, groups) if config.mid_attention else nn.Identity()
+        self.block_2 = ResnetBlock(channels, channels, config.dropout, groups)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(h)))
+
+
+class Encoder(nn.Module):
+    """(B, in_channels, H, W) in [-1, 1] -> (B, Z, h, w)."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.stem = config.stem
+        self.num_resolutions = len(config.ch_mult)
+        last = self.num_resolutions - 1
+        self.conv_in = nn.Conv2d(config.in_channels * config.stem**2, config.ch, 3, padding=1)
+        self.down = nn.ModuleList()
+        channels = config.ch
+        for i in range(self.num_resolutions):
+            level = Level(config, i, channels, config.num_res_blocks)
+            channels = config.width(i)
+            if i != last:
+                level.downsample = Downsample(channels, config.resamp_with_conv)
+            self.down.append(level)
+        self.mid = Middle(config, channels)
+        self.norm_out = normalize(channels, config.norm_groups)
+        out = 2 * config.z_channels if config.double_z else config.z_channels
+        self.conv_out = nn.Conv2d(channels, out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stem > 1:
+            x = F.pixel_unshuffle(x, self.stem)  # (B, 3*stem^2, H/stem, W/stem)
+        h = self.conv_in(x)
+        for level in self.down:
+            assert isinstance(level, Level)
+            h = level.blocks(h)
+            if level.downsample is not None:
+                h = level.downsample(h)
+        h = self.mid(h)  # (B, C, h, w)
+        return self.conv_out(swish(self.norm_out(h)))  # (B, Z, h, w)
+
+
+class Decoder(nn.Module):
+    """(B, Z, h, w) -> (B, out_ch, H, W), not clamped."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.stem = config.stem
+        self.num_resolutions = len(config.ch_mult)
+        channels = config.width(self.num_resolutions - 1)
+        self.conv_in = nn.Conv2d(config.z_channels, channels, 3, padding=1)
+        self.mid = Middle(config, channels)
+        levels: list[Level] = []
+        for i in reversed(range(self.num_resolutions)):
+            level = Level(config, i, channels, config.num_res_blocks + 1)
+            channels = config.width(i)
+            if i != 0:
+                level.upsample = Upsample(channels, config.resamp_with_conv)
+            levels.insert(0, level)  # up.0 is the highest resolution, in files too
+        self.up = nn.ModuleList(levels)
+        self.norm_out = normalize(channels, config.norm_groups)
+        self.conv_out = nn.Conv2d(channels, config.out_ch * config.stem**2, 3, padding=1)
+        if self.stem > 1:
+            self._start_without_checkerboard()
+
+    @torch.no_grad()
+    def _start_without_checkerboard(self) -> None:
+        """All pixels of a cell begin with one kernel (Aitken et al., arXiv 1707.02937)."""
+        weight, bias = self.conv_out.weight, self.conv_out.bias
+        assert bias is not None
+        weight.copy_(weight[:: self.stem**2].repeat_interleave(self.stem**2, dim=0))
+        bias.copy_(bias[:: self.stem**2].repeat_interleave(self.stem**2, dim=0))
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.mid(self.conv_in(z))  # (B, C, h, w)
+        for level in reversed(self.up):  # lowest resolution first
+            assert isinstance(level, Level)
+            h = level.blocks(h)
+            if level.upsample is not None:
+                h = level.upsample(h)
+        x = self.conv_out(swish(self.norm_out(h)))  # (B, 3*stem^2, H/stem, W/stem)
+        return F.pixel_shuffle(x, self.stem) if self.stem > 1 else x

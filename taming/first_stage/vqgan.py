@@ -1,0 +1,162 @@
+"""The first stage: a picture as a grid of codebook indices, and back.
+
+    x (B,3,H,W) -encoder-> -quant_conv-> (B,D,h,w) -quantize-> z_q -post_quant_conv-> -decoder-> x
+
+Esser et al., arXiv 2012.09841, section 3.1. Plain modules: how they are trained is told elsewhere.
+`VQModel` loads the published checkpoints key for key. The losses, where a config asks for them,
+hang at `.loss` and may be deleted.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from taming.checkpoint import LoadReport, load_weights, read_state_dict
+from taming.config import from_mapping, instantiate_from_config
+from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
+from taming.first_stage.quantize import Quantized, Quantizer, VectorQuantizer2
+
+logger = logging.getLogger(__name__)
+
+
+class VQModel(nn.Module):
+    """Images in [-1, 1] to codes in [0, V) and back; H and W are multiples of `downsample_factor`.
+
+    `quantizer` is `{target, params}` of any `Quantizer`; it is given V = `n_embed` as `n_e` and
+    D = `embed_dim` as `e_dim`. Without it the quantizer is the published one.
+    """
+
+    loss: nn.Module | None
+
+    def __init__(
+        self,
+        ddconfig: Mapping[str, Any],  # `AutoencoderConfig`
+        lossconfig: Mapping[str, Any] | None = None,  # {target, params}; None: not for training
+        n_embed: int = 1024,  # V
+        embed_dim: int = 256,  # D
+        ckpt_path: str | None = None,
+        ignore_keys: Sequence[str] = (),  # beginnings of keys not to be read from ckpt_path
+        image_key: str = "image",
+        colorize_nlabels: int
+        | None = None,  # for label maps: makes the colours of pictures of them
+        monitor: str | None = None,
+        remap: str | None = None,
+        sane_index_shape: bool = False,
+        quantizer: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = from_mapping(AutoencoderConfig, ddconfig, "ddconfig")
+        self.image_key = image_key
+        self.monitor = monitor
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+        self.loss = instantiate_from_config(lossconfig) if lossconfig is not None else None
+        self.quantize = self._build_quantizer(
+            n_embed, embed_dim, quantizer, remap, sane_index_shape
+        )
+        self.quant_conv = nn.Conv2d(self.config.z_channels, embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, self.config.z_channels, 1)
+        if colorize_nlabels is not None:
+            self.register_buffer("colorize", torch.randn(3, colorize_nlabels, 1, 1))
+        if ckpt_path is not None:
+            self.init_from_ckpt(ckpt_path, ignore_keys)
+
+    def _build_quantizer(
+        self,
+        n_embed: int,
+        embed_dim: int,
+        quantizer: Mapping[str, Any] | None,
+        remap: str | None,
+        sane_index_shape: bool,
+    ) -> Quantizer:
+        if quantizer is None:
+            return VectorQuantizer2(
+                n_embed, embed_dim, beta=0.25, remap=remap, sane_index_shape=sane_index_shape
+            )
+        extra: dict[str, Any] = {"n_e": n_embed, "e_dim": embed_dim}
+        if remap is not None:
+            extra["remap"] = remap
+        return instantiate_from_config(quantizer, **extra)
+
+    @property
+    def downsample_factor(self) -> int:
+        """f: one code stands for f x f pixels."""
+        return self.config.downsample_factor
+
+    @property
+    def codebook_size(self) -> int:
+        """V: indices are in [0, V)."""
+        return self.quantize.codebook_size
+
+    def encode(self, x: Tensor) -> Quantized:
+        """x (B,3,H,W) in [-1, 1] -> z_q (B,D,h,w), the quantizer's loss, and its info."""
+        return self.quantize(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B,3,H,W) -> what the quantizer rounds: (B,D,h,w)."""
+        self._check_size(x)
+        return self.quant_conv(self.encoder(x))  # (B, D, h, w)
+
+    def decode(self, z_q: Tensor) -> Tensor:
+        """z_q (B,D,h,w) -> (B,3,H,W), about [-1, 1], not clamped."""
+        # z_q is float32 whatever the weights are
+        z_q = z_q.to(self.post_quant_conv.weight.dtype)
+        return self.decoder(self.post_quant_conv(z_q))
+
+    @torch.no_grad()
+    def indices(self, x: Tensor) -> Tensor:
+        """x (B,3,H,W) -> int64 (B,h,w)."""
+        return self.quantize.nearest(self.features(x))
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """int64 (B,h,w) -> z_q (B,D,h,w); ValueError if an index is outside the codebook."""
+        if indices.ndim != 3:
+            raise ValueError(
+                f"indices have shape {tuple(indices.shape)}; lookup expects a grid (B, h, w)"
+            )
+        low, high = (int(v) for v in torch.aminmax(indices)) if indices.numel() else (0, 0)
+        if low < 0 or high >= self.codebook_size:
+            raise ValueError(
+                f"indices are in [{low}, {high}], the codebook has {self.codebook_size} codes; "
+                "were they made by another first stage?"
+            )
+        return self.quantize.lookup(indices)
+
+    def decode_code(self, indices: Tensor) -> Tensor:
+        """int64 (B,h,w) -> (B,3,H,W)."""
+        return self.decode(self.lookup(indices))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The reconstruction (B,3,H,W) and the quantizer's loss ()."""
+        quantized = self.encode(x)
+        return self.decode(quantized.z_q), quantized.loss
+
+    def get_last_layer(self) -> Tensor:
+        """The weight at which the adaptive weight compares gradients (2012.09841, eq. 7)."""
+        return self.decoder.conv_out.weight
+
+    def init_from_ckpt(self, path: str, ignore_keys: Sequence[str] = ()) -> LoadReport:
+        """Reads weights; CheckpointError if they do not fit."""
+        return load_weights(self, read_state_dict(path), ignore=ignore_keys, source=str(path))
+
+    @torch.no_grad()
+    def to_rgb(self, x: Tensor) -> Tensor:
+        """One-hot label maps (B,N,H,W) as colours (B,3,H,W) in [-1, 1], to look at."""
+        colorize = self.get_buffer("colorize")
+        colours = F.conv2d(x, weight=colorize)
+        low, high = colours.min(), colours.max()
+        return 2.0 * (colours - low) / (high - low).clamp(min=1e-12) - 1.0
+
+    def _check_size(self, x: Tensor) -> None:
+        f = self.downsample_factor
+        h, w = x.shape[-2:]
+        if x.ndim != 4 or h % f or w % f or h < f or w < f:
+            fits = f"{max(h // f, 1) * f}x{max(w // f, 1) * f}"
+            raise ValueError(
+                f"images of {h}x{w} (shape {tuple(x.shape)}) do not divide by the first stage's "
+                f"factor {f}; crop or resize them to multiples of {f}, such as {fits}"
+            )
