@@ -11,6 +11,7 @@ Knows nothing of codes or losses.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ class AutoencoderConfig:
     stem: int = 1  # space-to-depth at the entry, depth-to-space at the exit; 1, 2 or 4
     norm_groups: int = 32
     mid_attention: bool = True
+    resample: Literal["conv", "shuffle"] = "conv"  # shuffle: 1x1 convolutions, a ninth of the cost
 
     def __post_init__(self) -> None:
         if self.stem not in (1, 2, 4):
@@ -142,6 +144,28 @@ class Upsample(nn.Module):
         return x if self.conv is None else self.conv(x)
 
 
+class ShuffleDown(nn.Module):
+    """Halves height and width: the four pixels of a square become channels, then mix."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pixel_unshuffle(x, 2))  # (B, C, H/2, W/2)
+
+
+class ShuffleUp(nn.Module):
+    """Doubles height and width and changes the width: mix at the low resolution, then spread."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4 * out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)  # (B, C_out, 2H, 2W)
+
+
 class Level(nn.Module):
     """What happens at one resolution, and the step to the next; holds layers, has no forward."""
 
@@ -155,8 +179,8 @@ class Level(nn.Module):
         self.attn = nn.ModuleList(
             AttnBlock(width, config.norm_groups) for _ in range(blocks) if config.attends(level)
         )
-        self.downsample: Downsample | None = None
-        self.upsample: Upsample | None = None
+        self.downsample: nn.Module | None = None
+        self.upsample: nn.Module | None = None
 
     def blocks(self, h: Tensor) -> Tensor:
         for i, block in enumerate(self.block):
@@ -195,7 +219,12 @@ class Encoder(nn.Module):
             level = Level(config, i, channels, config.num_res_blocks)
             channels = config.width(i)
             if i != last:
-                level.downsample = Downsample(channels, config.resamp_with_conv)
+                shuffle = config.resample == "shuffle"
+                level.downsample = (
+                    ShuffleDown(channels)
+                    if shuffle
+                    else Downsample(channels, config.resamp_with_conv)
+                )
             self.down.append(level)
         self.mid = Middle(config, channels)
         self.norm_out = normalize(channels, config.norm_groups)
@@ -230,7 +259,11 @@ class Decoder(nn.Module):
             level = Level(config, i, channels, config.num_res_blocks + 1)
             channels = config.width(i)
             if i != 0:
-                level.upsample = Upsample(channels, config.resamp_with_conv)
+                if config.resample == "shuffle":
+                    level.upsample = ShuffleUp(channels, config.width(i - 1))
+                    channels = config.width(i - 1)
+                else:
+                    level.upsample = Upsample(channels, config.resamp_with_conv)
             levels.insert(0, level)  # up.0 is the highest resolution, in files too
         self.up = nn.ModuleList(levels)
         self.norm_out = normalize(channels, config.norm_groups)
