@@ -12,7 +12,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taming.pipeline import Pipeline, load
+    from taming.loading import load
+    from taming.pipeline import Pipeline
 
 __version__ = "0.1.0"
 __all__ = ["Pipeline", "__version__", "load"]
@@ -20,7 +21,7 @@ __all__ = ["Pipeline", "__version__", "load"]
 # albumentations asks its package registry for a newer version at import; nobody here wants that.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-_HOMES = {"Pipeline": "taming.pipeline", "load": "taming.pipeline"}
+_HOMES = {"Pipeline": "taming.pipeline", "load": "taming.loading"}
 
 
 def __getattr__(name: str) -> Any:

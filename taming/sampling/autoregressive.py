@@ -20,7 +20,7 @@ UNKNOWN = -1  # marks the cells that are to be painted
 
 
 class NextLogits(Protocol):
-    """Feeds codes (B, n) at cells `positions` (B, n); logits (B, m, V) at cells `targets` (B, m)."""
+    """Feeds codes (B, n) at cells `positions` (B, n); logits (B, m, V) at `targets` (B, m)."""
 
     def __call__(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor: ...
 

@@ -38,7 +38,7 @@ class Rotation(NamedTuple):
 def grid_rotation(
     height: int, width: int, head_dim: int, device: torch.device, base: float = 100.0
 ) -> Rotation:
-    """The rotation table of an h x w grid, (1, T, head_dim / 2); cell indices are raster indices."""
+    """Angles by row and column of an h x w grid, (1, T, head_dim / 2); cells in raster order."""
     frequency = base ** -torch.linspace(0, 1, head_dim // 4, device=device)
     cells = torch.arange(height * width, device=device)
     rows, columns = cells // width + 1.0, cells % width + 1.0  # 0 is where unplaced tokens stand

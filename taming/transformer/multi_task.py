@@ -20,7 +20,7 @@ from taming.checkpoint import load_weights, read_state_dict
 from taming.cond_stage.base import Condition, combine
 from taming.config import get_obj_from_str, instantiate_from_config
 from taming.transformer.any_order import AnyOrderTransformer
-from taming.transformer.decoder import Branch, Decoder
+from taming.transformer.decoder import Branch
 
 
 class Codes(NamedTuple):
@@ -46,10 +46,12 @@ class MultiTaskTransformer(nn.Module):
         transformer_config: Mapping[str, Any],
         first_stage_config: Mapping[str, Any],
         cond_stage_config: Mapping[str, Mapping[str, Any]],
+        sizes: Sequence[Sequence[int]] = ((256, 256),),  # H x W of the pictures trained on
         ckpt_path: str | Path | None = None,
         ignore_keys: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.sizes = [(int(height), int(width)) for height, width in sizes]
         self.first_stage_model = instantiate_from_config(first_stage_config)
         self.first_stage_model.eval().requires_grad_(False)
         self.transformer: AnyOrderTransformer = instantiate_from_config(transformer_config)
@@ -144,32 +146,28 @@ class MultiTaskTransformer(nn.Module):
         return loss * (place[None] >= codes.known[:, None])
 
     @torch.no_grad()
-    def decoder(
+    def branches(
         self,
-        values: Mapping[str, Tensor],
+        values: Mapping[str, Tensor],  # all present in every image
         batch: int,
         grid: tuple[int, int],
         guidance: float | Mapping[str, float] = 1.0,
-        present: Mapping[str, Tensor] | None = None,  # None: all the values given are present
-    ) -> Decoder:
-        """`next_logits` for the sampling loop, guided.
+    ) -> tuple[list[Branch], list[float]]:
+        """What a decoder compares: branches u, c1, c12, ... and a guidance scale between each two.
 
         A number guides everything together: u + s (c_all - u). A mapping guides each condition by
         its own scale, in the order in which the model declares them (1 where none is given).
         """
-        if present is None:
-            device = self.transformer.start.device
-            present = {name: torch.ones(batch, dtype=torch.bool, device=device) for name in values}
         given = [name for name in self.conditions if name in values]
         chain, scales = guidance_chain(given, guidance)
         prefixes: dict[tuple[str, ...], Tensor] = {}
         branches = []
         for names in chain:
-            kept = {name: present[name] for name in names}
-            branch = self.branch(values, kept, batch, grid)
+            kept = {name: values[name] for name in names}
+            branch = self.branch(kept, {}, batch, grid)
             words = tuple(name for name in names if self.conditions[name].kind == "prefix")
             branches.append(Branch(branch.control, prefixes.setdefault(words, branch.prefix)))
-        return Decoder(self.transformer, branches, scales)
+        return branches, scales
 
 
 def guidance_chain(

@@ -1,0 +1,86 @@
+"""What made a picture, kept inside its PNG: enough to paint it again, bit for bit.
+
+One text entry, `taming`, holds JSON: the call, its settings, the model's fingerprint and the
+conditions as tensors. A condition of more than 1 MB is represented by its SHA-256, and has to be
+given again. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from taming.checkpoint import atomic_write
+
+KEY = "taming"
+LARGEST_CONDITION = 1_000_000  # bytes, compressed
+
+
+def describe_tensor(value: Tensor) -> dict[str, Any]:
+    """A tensor as JSON: type, shape, SHA-256, and its compressed bytes unless they are too many."""
+    array = np.ascontiguousarray(value.detach().cpu().numpy())
+    packed = zlib.compress(array.tobytes(), level=6)
+    record = {
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+    }
+    if len(packed) <= LARGEST_CONDITION:
+        record["data"] = base64.b64encode(packed).decode("ascii")
+    return record
+
+
+def restore_tensor(record: Mapping[str, Any], name: str) -> Tensor:
+    """The tensor of `describe_tensor`; ValueError if only its SHA-256 was kept or it is damaged."""
+    if "data" not in record:
+        raise ValueError(
+            f'the picture keeps only the SHA-256 of its condition "{name}"; give {name}=... again'
+        )
+    raw = zlib.decompress(base64.b64decode(record["data"]))
+    if hashlib.sha256(raw).hexdigest() != record["sha256"]:
+        raise ValueError(f'the condition "{name}" kept in the picture is damaged')
+    array = np.frombuffer(raw, dtype=record["dtype"]).reshape(record["shape"])
+    return torch.from_numpy(array.copy())
+
+
+def attach(image: Image.Image, record: Mapping[str, Any]) -> Image.Image:
+    """Keep a record with a picture in memory; `save_png` writes it."""
+    image.info[KEY] = json.dumps(record)
+    return image
+
+
+def save_png(image: Image.Image, path: str | Path) -> Path:
+    """Write a picture with its record, atomically."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: pictures are saved with what made them, as PNG; name it .png")
+    info = PngInfo()
+    if KEY in image.info:
+        info.add_text(KEY, image.info[KEY], zip=True)
+    with atomic_write(path) as partial:
+        image.save(partial, format="PNG", pnginfo=info)
+    return path
+
+
+def read_record(source: str | Path | Image.Image) -> dict[str, Any]:
+    """The record inside a PNG; ValueError if there is none."""
+    if isinstance(source, Image.Image):
+        text = source.info.get(KEY)
+    else:
+        with Image.open(source) as image:
+            image.load()
+            text = image.info.get(KEY)
+    if text is None:
+        raise ValueError(f"{source} does not say how it was made; it was not saved by save_png")
+    return json.loads(text)

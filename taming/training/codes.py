@@ -1,0 +1,162 @@
+"""A cached record -> one training example of the second stage: an order, conditions, dropping.
+
+Everything here is drawn anew each time a record is read, from a generator of (seed, epoch, index):
+which order the codes are learned in, which region is known, how strongly the small image is shrunk
+and which conditions are left out. Any subset is trained, so any subset works at sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taming.cond_stage.base import Condition
+from taming.cond_stage.holes import fill_hole, known_cells
+from taming.cond_stage.known import Known
+from taming.sampling import orders
+from taming.transformer.multi_task import Codes
+
+ORDER_KINDS = ("random", "spread", "raster", "known")
+
+
+@dataclass(frozen=True)
+class OrderShares:
+    """How often each kind of order is drawn; normalised to sum to 1."""
+
+    random: float = 0.50
+    spread: float = 0.20  # as parallel sampling visits the grid
+    raster: float = 0.15
+    known: float = 0.15  # a known region first, its codes taken from the filled picture
+
+    def probabilities(self, has_known: bool) -> np.ndarray:
+        shares = np.array([getattr(self, kind) for kind in ORDER_KINDS], dtype=np.float64)
+        if not has_known:
+            shares[ORDER_KINDS.index("known")] = 0.0
+        if (shares < 0).any() or shares.sum() <= 0:
+            raise ValueError(f"shares of orders are {self}; give numbers >= 0, one of them > 0")
+        return shares / shares.sum()
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """How often conditions are left out in training."""
+
+    everything: float = 0.10  # share of examples without any condition
+    keep: Mapping[str, float] = field(default_factory=dict)  # condition -> probability of staying
+    keep_others: float = 0.7  # the same for conditions that are not named
+
+
+class Example(NamedTuple):
+    """One training example; `filled` is the picture to encode where a known region comes first."""
+
+    codes: Tensor  # (T,) int64
+    order: Tensor  # (T,) int64
+    kind: int  # index into ORDER_KINDS
+    known: int  # cells at the front of the order that are given
+    filled: Tensor | None  # (3, H, W) in [-1, 1], or None
+    values: dict[str, Tensor]  # conditions that are present
+
+
+class CodesBatch(NamedTuple):
+    """Stacked examples. `filled` holds the pictures that need encoding, `rows` whose they are."""
+
+    codes: Tensor  # (B, T)
+    order: Tensor  # (B, T)
+    kind: Tensor  # (B,)
+    known: Tensor  # (B,)
+    filled: Tensor  # (n, 3, H, W)
+    rows: Tensor  # (n,)
+    values: dict[str, Tensor]
+    present: dict[str, Tensor]
+    grid: tuple[int, int]
+
+
+def draw_example(
+    sample: Mapping[str, Any],  # with "codes" (h, w) beside the keys of data/batch.py
+    conditions: Mapping[str, Condition],
+    shares: OrderShares,
+    dropping: Dropping,
+    rng: np.random.Generator,
+) -> Example:
+    """Draw order, known region and conditions for one record."""
+    codes = sample["codes"].long()
+    height, width = codes.shape
+    generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+    kind = int(rng.choice(len(ORDER_KINDS), p=shares.probabilities("known" in conditions)))
+    if ORDER_KINDS[kind] == "raster":
+        order = orders.raster(height, width)
+    elif ORDER_KINDS[kind] == "random":
+        order = orders.random(height, width, generator)
+    else:
+        order = orders.spread(height, width, generator)
+    values: dict[str, Tensor] = {}
+    keep_none = rng.random() < dropping.everything
+    for name, condition in conditions.items():
+        # One number per condition whatever comes of it, so that a draw does not move the others.
+        keeps = rng.random() < dropping.keep.get(name, dropping.keep_others) and not keep_none
+        if name == "known" or not keeps:
+            continue
+        value = condition.derive(sample, rng)
+        if value is not None:
+            values[name] = value
+
+    known, filled = 0, None
+    if ORDER_KINDS[kind] == "known":
+        value = conditions["known"].derive(sample, rng)
+        assert value is not None, "a known region can be drawn for every picture"
+        mask = Known.mask(value)
+        image = sample["image"]
+        cells = known_cells(mask, image.shape[-2] // height).flatten()
+        values["known"] = value
+        if 0 < int(cells.sum()) < cells.numel():
+            known, filled = int(cells.sum()), fill_hole(image, mask)
+            order = orders.known_first(order, cells)
+    return Example(codes.flatten(), order, kind, known, filled, values)
+
+
+def stack_examples(
+    examples: Sequence[Example],
+    conditions: Mapping[str, Condition],
+    size: tuple[int, int],
+    grid: tuple[int, int],
+) -> CodesBatch:
+    """Stack examples of one size; absent values are blanks, marked in `present`."""
+    values, present = {}, {}
+    for name, condition in conditions.items():
+        has = [name in example.values for example in examples]
+        present[name] = torch.tensor(has)
+        if any(has):
+            blank = condition.blank(size)
+            values[name] = torch.stack([example.values.get(name, blank) for example in examples])
+    rows = [row for row, example in enumerate(examples) if example.filled is not None]
+    filled = [example.filled for example in examples if example.filled is not None]
+    return CodesBatch(
+        codes=torch.stack([example.codes for example in examples]),
+        order=torch.stack([example.order for example in examples]),
+        kind=torch.tensor([example.kind for example in examples]),
+        known=torch.tensor([example.known for example in examples]),
+        filled=torch.stack(filled) if filled else torch.zeros(0, 3, *size),
+        rows=torch.tensor(rows, dtype=torch.int64),
+        values=values,
+        present=present,
+        grid=grid,
+    )
+
+
+@torch.no_grad()
+def training_codes(batch: CodesBatch, first_stage: Any) -> Codes:
+    """The codes of a batch, with those of filled pictures as context where a region is known.
+
+    The encoder sees the whole picture, hole included, so the codes of a kept cell are not those of
+    the complete picture: sampling feeds codes of the filled one, and so must training.
+    """
+    context = batch.codes
+    if len(batch.rows):
+        encoded = first_stage.indices(batch.filled).flatten(1)
+        context = context.index_copy(0, batch.rows, encoded)
+    return Codes(batch.codes, context, batch.order, batch.known)
