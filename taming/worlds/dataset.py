@@ -1,0 +1,276 @@
+"""Renders a set of scenes to disk, in the folder layout that training reads.
+
+    images/<name>.png   labels/<name>.png + label_names.json   depth/<name>.png + depth.json
+    keypoints.json (COCO)   class_labels.json   captions.json   split.json   SOURCE.md   worlds.json
+
+A set is complete or absent: everything is written to a hidden folder beside the target, which is
+renamed at the end. `worlds.json` holds the settings; the same settings find the set and keep it.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from taming.worlds.people import JOINTS, SKELETON, people_available, require_people
+from taming.worlds.render import render
+from taming.worlds.sample import sample_scene
+from taming.worlds.scene import BIOMES, FAR
+from taming.worlds.surface import LABELS
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # raise when the pictures of a seed change
+DEPTH_SCALE = 0.02  # metres per step: FAR fits 16 bits, and a body close by has some relief
+_CHUNK = 8
+_SETS_APART = 1_000_000  # scenes of two sets with different seeds never coincide
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of a set."""
+
+    version: int
+    count: int
+    height: int
+    width: int
+    seed: int
+    people_share: float  # 0 without people
+    validation_share: float
+
+
+class Record(NamedTuple):
+    """What the JSON files say about one picture."""
+
+    name: str
+    biome: str
+    captions: list[str]
+    keypoints: list[list[float]]  # per person 51 numbers
+    boxes: list[list[float]]  # per person x, y, width, height
+
+
+def render_set(
+    count: int,
+    size: int | tuple[int, int],
+    out: str | os.PathLike[str],
+    seed: int = 0,
+    people: bool | None = None,
+    people_share: float = 0.5,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    validation_share: float = 0.1,
+) -> Path:
+    """Renders `count` scenes of `size` (H, W) into the folder `out` and returns it.
+
+    people: None = if the extra is installed, True = or ImportError, False = never.
+    people_share: how many of the scenes have people.
+    workers: processes; 1 renders in this one. More than one starts new interpreters, so a script
+        must call this under `if __name__ == "__main__":`.
+    progress: called with (done, count).
+    An existing set of the same settings is kept as it is; anything else in the way is an error.
+    """
+    settings = _settings(count, size, seed, people, people_share, validation_share)
+    target = Path(out).absolute()
+    if _is_complete(target, settings):
+        logger.info("%s holds this set already; nothing to render", target)
+        return target
+    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for folder in ("images", "labels", "depth"):
+            (partial / folder).mkdir(parents=True)
+        records: list[Record] = []
+        for chunk in _render_all(settings, partial, workers):
+            records += chunk
+            if progress is not None:
+                progress(len(records), count)
+        _write_annotations(partial, settings, sorted(records))
+        if target.is_dir():  # empty, or _is_complete would have said so
+            target.rmdir()
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _settings(
+    count: int,
+    size: int | tuple[int, int],
+    seed: int,
+    people: bool | None,
+    people_share: float,
+    validation_share: float,
+) -> Settings:
+    height, width = (size, size) if isinstance(size, int) else size
+    if not 1 <= count < _SETS_APART:
+        raise ValueError(f"count is {count}; it must lie between 1 and {_SETS_APART - 1}")
+    if min(height, width) < 16:
+        raise ValueError(f"size is {height}x{width}; scenes need at least 16x16 pixels")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must not be negative")
+    for name, share in (("people_share", people_share), ("validation_share", validation_share)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} is {share}; it must lie between 0 and 1")
+    if people:
+        require_people()
+    with_people = people_available() if people is None else people
+    share = float(people_share) if with_people else 0.0
+    return Settings(VERSION, count, height, width, seed, share, float(validation_share))
+
+
+def _is_complete(target: Path, settings: Settings) -> bool:
+    """Whether `target` holds just this set; ValueError if it holds something else."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    remedy = "choose another folder or delete this one"
+    try:
+        found = json.loads((target / "worlds.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{target} exists and is no rendered set of scenes; {remedy}") from None
+    wanted = asdict(settings)
+    if found == wanted:
+        return True
+    differing = [
+        f"{key} {found.get(key)} there, {wanted[key]} wanted"
+        for key in wanted
+        if found.get(key) != wanted[key]
+    ]
+    raise ValueError(f"{target} holds another set ({'; '.join(differing)}); {remedy}")
+
+
+def _render_all(settings: Settings, folder: Path, workers: int) -> Iterator[list[Record]]:
+    starts = range(0, settings.count, _CHUNK)
+    if workers <= 1 or len(starts) == 1:
+        for start in starts:
+            yield _render_chunk(settings, folder, start)
+        return
+    pool = ProcessPoolExecutor(min(workers, len(starts)), mp_context=get_context("spawn"))
+    try:
+        jobs = [pool.submit(_render_chunk, settings, folder, start) for start in starts]
+        for job in as_completed(jobs):
+            yield job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _render_chunk(settings: Settings, folder: Path, start: int) -> list[Record]:
+    stop = min(start + _CHUNK, settings.count)
+    return [_render_one(settings, folder, index) for index in range(start, stop)]
+
+
+def _render_one(settings: Settings, folder: Path, index: int) -> Record:
+    name = f"{index:06d}"
+    seed = settings.seed * _SETS_APART + index
+    with_people = np.random.default_rng((seed, 4)).random() < settings.people_share
+    picture = render(
+        sample_scene(seed, people=bool(with_people)), (settings.height, settings.width)
+    )
+    Image.fromarray(picture.image).save(folder / "images" / f"{name}.png")
+    Image.fromarray(picture.labels).save(folder / "labels" / f"{name}.png")
+    steps = np.round(picture.depth / DEPTH_SCALE).astype(np.uint16)
+    Image.fromarray(steps).save(folder / "depth" / f"{name}.png")
+    keypoints = np.round(picture.keypoints.astype(np.float64), 2)
+    return Record(
+        name,
+        picture.biome,
+        picture.captions,
+        keypoints.reshape(-1, 51).tolist(),
+        np.round(picture.boxes.astype(np.float64), 2).tolist(),
+    )
+
+
+def _write_annotations(folder: Path, settings: Settings, records: list[Record]) -> None:
+    names = [record.name for record in records]
+    _write(folder / "label_names.json", {str(i): label for i, label in enumerate(LABELS)})
+    _write(
+        folder / "depth.json",
+        {
+            "kind": "metric",
+            "dtype": "uint16",
+            "scale": DEPTH_SCALE,
+            "unit": "metre = value * scale",
+            "invalid": None,
+            "range_m": [0.0, FAR],
+            "far": f"sky and everything beyond {FAR:g} m have the value of {FAR:g} m",
+        },
+    )
+    _write(
+        folder / "class_labels.json",
+        {
+            "names": {str(i): biome for i, biome in enumerate(BIOMES)},
+            "images": {record.name: BIOMES.index(record.biome) for record in records},
+        },
+    )
+    _write(folder / "captions.json", {record.name: record.captions for record in records})
+    if settings.people_share > 0:
+        _write(folder / "keypoints.json", _coco(settings, records))
+    held_out = set(_held_out(settings))
+    _write(
+        folder / "split.json",
+        {
+            "train": [name for i, name in enumerate(names) if i not in held_out],
+            "validation": [name for i, name in enumerate(names) if i in held_out],
+        },
+    )
+    (folder / "SOURCE.md").write_text(_source(settings), encoding="utf-8")
+    _write(folder / "worlds.json", asdict(settings))
+
+
+def _held_out(settings: Settings) -> list[int]:
+    share = settings.validation_share
+    number = min(max(round(settings.count * share), int(share > 0)), settings.count - 1)
+    order = np.random.default_rng((settings.seed, settings.count, 5)).permutation(settings.count)
+    return [int(i) for i in order[:number]]
+
+
+def _coco(settings: Settings, records: list[Record]) -> dict[str, Any]:
+    images, annotations = [], []
+    for i, record in enumerate(records):
+        size = {"width": settings.width, "height": settings.height}
+        images.append({"id": i, "file_name": f"{record.name}.png", **size})
+        for keypoints, box in zip(record.keypoints, record.boxes, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": i,
+                    "category_id": 1,
+                    "keypoints": keypoints,
+                    "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    person = {"id": 1, "name": "person", "keypoints": list(JOINTS), "skeleton": SKELETON}
+    return {"images": images, "annotations": annotations, "categories": [person]}
+
+
+def _source(settings: Settings) -> str:
+    s = settings
+    share = f"{s.people_share:.0%} of them with people" if s.people_share else "without people"
+    return f"""# Rendered scenes
+
+| | |
+| --- | --- |
+| origin | rendered by `taming.worlds`, version {s.version} |
+| licence | free for any use |
+| images | {s.count}, {share} |
+| resolution | {s.width}x{s.height} |
+| seed | {s.seed} |
+| depth | metres = value * {DEPTH_SCALE}, along the view axis; sky and beyond: {FAR:g} m |
+| labels | {", ".join(f"{i} {name}" for i, name in enumerate(LABELS))} |
+| keypoints | COCO's 17; visibility 2 seen, 1 hidden, 0 outside the picture |
+"""
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
