@@ -1,0 +1,259 @@
+"""What every condition is: one object that reads, derives, embeds, omits and shows its own input.
+
+A *control* condition speaks about places and becomes features on the latent grid; a *prefix*
+condition speaks about the whole picture and becomes a few tokens. The rest of the framework handles
+conditions through this class alone: a new task is a new file in this folder, never an `if name ==`
+in a model. Knows nothing of the transformer that consumes the features.
+
+Controls are added on the grid rather than prepended (ControlAR, arXiv 2410.02705). A condition may
+be missing from any image; dropping one in training, leaving it out at sampling and giving its null
+are the same tensor, which is what classifier-free guidance (arXiv 2207.12598) subtracts.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+Size = tuple[int, int]
+
+
+class Combined(NamedTuple):
+    """All conditions of a batch, as the second stage takes them."""
+
+    control: Tensor  # (B, C, h, w), zero where there is no control condition
+    prefix: Tensor  # (B, P, C), P = 0 where there is no prefix condition
+
+
+class Condition(nn.Module):
+    """One kind of condition. Subclass `ControlCondition` or `PrefixCondition`."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["control", "prefix"]]
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"{type(self).__name__}: width is {width}; it must be positive")
+        self.width = width
+
+    def read(self, source: Any, size: Size) -> Tensor:
+        """One value from what a user has: a path, a picture, an array.
+
+        ValueError says which file, what is in it, and what to do.
+        """
+        raise NotImplementedError
+
+    def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
+        """One value from a training sample; None where the sample does not have it."""
+        raise NotImplementedError
+
+    def blank(self, size: Size) -> Tensor:
+        """A value of the right shape and type, to fill the place of an absent one in a batch."""
+        raise NotImplementedError
+
+    def embed(self, values: Tensor, grid: Size | None = None) -> Tensor:
+        """Stacked values -> (B, C, h, w) or (B, P, C).
+
+        `grid` is (h, w); only values that do not carry a size of their own, such as poses, need it.
+        """
+        raise NotImplementedError
+
+    def null(self, batch: int, grid: Size) -> Tensor:
+        """The absent condition, in the shape of `embed`."""
+        raise NotImplementedError
+
+    def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
+        """A picture of one value, uint8 (H, W, 3); `size` for values without one of their own."""
+        raise NotImplementedError
+
+
+class ControlEncoder(nn.Sequential):
+    """A map at full resolution -> features on the latent grid: (B, C_in, H, W) -> (B, C, h, w).
+
+    Non-overlapping patch convolutions, at most 4x4 pixels at a time: a cell sees its own f x f
+    pixels and nothing else, whatever the shape of the picture. What lies around a cell is for the
+    trunk that all controls pass later. A map of zeros says "flat here" through the biases.
+    """
+
+    def __init__(self, channels: int, width: int, downsample_factor: int) -> None:
+        steps = downsample_factor.bit_length() - 1
+        if downsample_factor < 1 or 2**steps != downsample_factor:
+            raise ValueError(f"downsample_factor is {downsample_factor}; it must be a power of two")
+        # The first patch is the larger one, so that the finest, costliest grid is left at once.
+        patches = [4] * (steps // 2) + [2] * (steps % 2) or [1]
+        layers: list[nn.Module] = []
+        for i, patch in enumerate(patches):
+            out = max(16, width // 2 ** (len(patches) - 1 - i))
+            layers += [nn.Conv2d(channels, out, patch, stride=patch), nn.SiLU()]
+            channels = out
+        super().__init__(*layers, nn.Conv2d(channels, width, 1))
+        self.downsample_factor = downsample_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        height, width = input.shape[-2:]
+        f = self.downsample_factor
+        if height % f or width % f:
+            raise ValueError(
+                f"a map of {height}x{width} does not divide into cells of {f}x{f} pixels; "
+                f"resize it to {max(1, round(height / f)) * f}x{max(1, round(width / f)) * f}"
+            )
+        return super().forward(input)  # (B, C, h, w)
+
+
+class ControlCondition(Condition):
+    """A condition on the latent grid. A subclass states `channels` and, if need be, `planes`."""
+
+    kind = "control"
+
+    def __init__(
+        self,
+        width: int,
+        downsample_factor: int,
+        channels: int,
+        encoder_factor: int | None = None,  # default f; smaller where `planes` draws coarser maps
+    ) -> None:
+        super().__init__(width)
+        self.downsample_factor = downsample_factor
+        self.encoder = ControlEncoder(channels, width, encoder_factor or downsample_factor)
+        # Row 0 says "absent", row 1 "present": a sum of controls must tell flat from missing.
+        self.presence = nn.Parameter(torch.randn(2, width) * 0.02)
+
+    def planes(self, values: Tensor, grid: Size | None) -> Tensor:
+        """Stacked values -> the float maps that are encoded, (B, C_in, H, W)."""
+        return values
+
+    def embed(self, values: Tensor, grid: Size | None = None) -> Tensor:
+        features = self.encoder(self.planes(values, grid))  # (B, C, h, w)
+        return features + rearrange(self.presence[1], "c -> 1 c 1 1")
+
+    def null(self, batch: int, grid: Size) -> Tensor:
+        return repeat(self.presence[0], "c -> b c h w", b=batch, h=grid[0], w=grid[1])
+
+
+class PrefixCondition(Condition):
+    """A condition of `tokens` prefix tokens. A subclass states `features`."""
+
+    kind = "prefix"
+
+    def __init__(self, width: int, tokens: int) -> None:
+        super().__init__(width)
+        if tokens < 1:
+            raise ValueError(f"{type(self).__name__}: tokens is {tokens}; it must be positive")
+        self.tokens = tokens
+        self.absent = nn.Parameter(torch.randn(tokens, width) * 0.02)
+
+    def features(self, values: Tensor) -> Tensor:
+        """Stacked values -> (B, P*C)."""
+        raise NotImplementedError
+
+    def embed(self, values: Tensor, grid: Size | None = None) -> Tensor:
+        return rearrange(self.features(values), "b (p c) -> b p c", p=self.tokens)
+
+    def null(self, batch: int, grid: Size) -> Tensor:
+        return repeat(self.absent, "p c -> b p c", b=batch)
+
+
+def combine(
+    conditions: Mapping[str, Condition],
+    values: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    grid: Size,
+    *,
+    batch: int | None = None,
+    width: int | None = None,
+) -> Combined:
+    """All conditions of a batch: controls summed on the grid, prefixes in order of declaration.
+
+    `values[name]` is stacked over the batch, `present[name]` a bool (B,); a name with values alone
+    is present everywhere, a name with neither is absent. Where an image lacks a condition, its
+    value is not looked at. `batch` is needed when nothing else tells B, `width` (C) when there is
+    no condition at all.
+    """
+    _check_names(conditions, values, present)
+    size = _batch_size(values, present, batch)
+    control: Tensor | None = None
+    prefix: list[Tensor] = []
+    for name, condition in conditions.items():
+        features = _features(condition, values.get(name), present.get(name), size, grid)
+        if condition.kind == "prefix":
+            prefix.append(features)
+        else:
+            control = features if control is None else control + features
+    if control is None or not prefix:
+        like = _like(conditions)
+        channels = next((c.width for c in conditions.values()), width)
+        if channels is None:
+            raise ValueError("there is no condition to tell how many channels to give; pass width")
+        if control is None:
+            control = like.new_zeros(size, channels, *grid)
+        if not prefix:
+            prefix = [like.new_zeros(size, 0, channels)]
+    return Combined(control, torch.cat(prefix, dim=1))
+
+
+def _features(
+    condition: Condition,
+    values: Tensor | None,
+    present: Tensor | None,
+    batch: int,
+    grid: Size,
+) -> Tensor:
+    absent = condition.null(batch, grid)
+    if present is None:
+        present = torch.full((batch,), values is not None)
+    if not bool(present.any()):
+        if torch.is_grad_enabled():
+            # A zero that touches every parameter: distributed training waits for all gradients.
+            absent = absent + 0.0 * sum(p.sum() for p in condition.parameters())
+        return absent
+    if values is None:
+        raise ValueError(
+            f"'{condition.name}' is marked present in {int(present.sum())} of {batch} "
+            f"images but has no values; stack its values, with blank() for the rest"
+        )
+    features = condition.embed(values, grid)
+    if features.shape != absent.shape:
+        raise ValueError(
+            f"'{condition.name}' gives features {tuple(features.shape)}, the latent "
+            f"grid wants {tuple(absent.shape)}; resize the value to the picture"
+        )
+    keep = present.to(absent.device).reshape(-1, *[1] * (absent.ndim - 1))  # (B, 1, ...)
+    return torch.where(keep, features.to(absent.dtype), absent)
+
+
+def _check_names(
+    conditions: Mapping[str, Condition],
+    values: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+) -> None:
+    strangers = sorted((set(values) | set(present)) - set(conditions))
+    if strangers:
+        raise ValueError(
+            f"no condition is called {', '.join(strangers)}; this model has "
+            f"{', '.join(conditions) or 'none'}"
+        )
+
+
+def _batch_size(
+    values: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    batch: int | None,
+) -> int:
+    sizes = {f"values of {name}": len(value) for name, value in values.items()}
+    sizes |= {f"present of {name}": len(flags) for name, flags in present.items()}
+    if batch is not None:
+        sizes["batch"] = batch
+    if not sizes:
+        raise ValueError("neither values nor presence tell the batch size; pass batch")
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{what} {count}" for what, count in sizes.items())
+        raise ValueError(f"batch sizes differ: {listed}")
+    return next(iter(sizes.values()))
+
+
+def _like(conditions: Mapping[str, Condition]) -> Tensor:
+    return next((p for c in conditions.values() for p in c.parameters()), torch.zeros(()))

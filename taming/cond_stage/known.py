@@ -1,0 +1,106 @@
+"""A half-finished picture -> control on the grid: completion, inpainting, outpainting.
+
+A value is the picture with grey in the hole and the mask itself, so the control tells what stands
+in partly kept cells too. The codes of wholly kept cells go into the transformer another way, as the
+first of its order: see `known_cells` and `fill_hole` in `holes.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from taming.cond_stage.base import ControlCondition, Size
+from taming.cond_stage.drawing import checkerboard
+from taming.cond_stage.holes import MASK_KINDS, check_mask, draw_mask
+from taming.cond_stage.lowres import resize
+from taming.cond_stage.sources import (
+    as_alpha,
+    as_image,
+    describe,
+    to_float,
+    to_pixels,
+)  # fmt: skip
+
+
+class Known(ControlCondition):
+    """Values are float32 (4, H, W): picture in [-1, 1], 0 in the hole, and mask, 1 = keep."""
+
+    name = "known"
+
+    def __init__(
+        self,
+        width: int,
+        downsample_factor: int,
+        mask_kinds: Sequence[str] = tuple(MASK_KINDS),
+    ) -> None:
+        super().__init__(width, downsample_factor, channels=4)
+        strangers = [kind for kind in mask_kinds if kind not in MASK_KINDS]
+        if strangers or not mask_kinds:
+            raise ValueError(
+                f"known: mask kinds {list(mask_kinds)}; choose from {', '.join(MASK_KINDS)}"
+            )
+        self.mask_kinds = list(mask_kinds)
+
+    def read(self, source: Any, size: Size) -> Tensor:
+        """A pair of picture and mask, white = keep; or one picture, transparent in the hole."""
+        if isinstance(source, Tensor) and tuple(source.shape) == (4, *size):
+            value = source.float()
+            image, mask = value[:3], value[3] > 0.5
+            check_mask(mask)
+            return self.join(image, mask)
+        if isinstance(source, Sequence) and not isinstance(source, str) and len(source) == 2:
+            picture, stencil = source
+            kept = torch.from_numpy(as_image(stencil)[..., 1] >= 128)
+            what = f"the mask {describe(stencil)}"
+        else:
+            picture = source
+            kept = torch.from_numpy(as_alpha(source) >= 128)
+            what = f"the transparency of {describe(source)}"
+        image = to_float(as_image(picture))
+        if abs(np.log(kept.shape[0] * image.shape[2] / (kept.shape[1] * image.shape[1]))) > 0.05:
+            raise ValueError(
+                f"{what} is {kept.shape[0]}x{kept.shape[1]}, its picture {image.shape[1]}x"
+                f"{image.shape[2]}; the two must show the same frame"
+            )
+        check_mask(kept, what)
+        mask = shrink_mask(kept, size)
+        check_mask(mask, f"{what}, at {size[0]}x{size[1]},")
+        return self.join(resize(image, size), mask)
+
+    def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
+        image = torch.as_tensor(sample["image"], dtype=torch.float32)
+        height, width = image.shape[-2:]
+        return self.join(image, draw_mask((height, width), rng, str(rng.choice(self.mask_kinds))))
+
+    @staticmethod
+    def join(image: Tensor, mask: Tensor) -> Tensor:
+        """Picture (3, H, W) and mask (H, W) -> a value."""
+        keep = mask.to(image.dtype)[None]
+        return torch.cat([image * keep, keep])
+
+    @staticmethod
+    def mask(values: Tensor) -> Tensor:
+        """The mask of one value or of many: (..., 4, H, W) -> bool (..., H, W)."""
+        return values[..., 3, :, :] > 0.5
+
+    def blank(self, size: Size) -> Tensor:
+        return torch.zeros(4, *size)
+
+    def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
+        """The picture, with a checkerboard in the hole."""
+        keep = self.mask(value).cpu().numpy()[..., None]
+        return np.where(keep, to_pixels(value[:3]), checkerboard(keep.shape[:2]))
+
+
+def shrink_mask(mask: Tensor, size: Size) -> Tensor:
+    """A mask at another size, bool (H, W): a pixel is kept only if all that lies under it is."""
+    if tuple(mask.shape) == tuple(size):
+        return mask.bool()
+    hole = (~mask.bool()).float()[None, None]
+    if size[0] < mask.shape[0] or size[1] < mask.shape[1]:
+        return F.adaptive_max_pool2d(hole, size)[0, 0] == 0
+    return F.interpolate(hole, size, mode="nearest-exact")[0, 0] == 0

@@ -1,0 +1,136 @@
+"""What is where -> control on the grid: label maps to pictures (semantic image synthesis).
+
+Ids index the `names` of the config; sets that number things differently have been brought to this
+vocabulary by name. Each id has a learned vector, looked up at every pixel and encoded like any map
+(a one-hot map times the first weights, without ever building the one-hot map).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor, nn
+
+from taming.cond_stage.base import ControlCondition, Size
+from taming.cond_stage.drawing import distinct_colours
+from taming.cond_stage.sources import describe, is_path
+from taming.data.annotations import LabelReader, LabelTable, read_labels
+from taming.data.batch import VOID
+
+CHANNELS = 16  # of the vector that stands for a label
+
+
+class Labels(ControlCondition):
+    """Values are int64 (H, W), indices into `names`, 255 where nothing is said."""
+
+    name = "labels"
+
+    def __init__(
+        self,
+        width: int,
+        downsample_factor: int,
+        names: Sequence[str],
+        palette: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__(width, downsample_factor, channels=CHANNELS)
+        self.names = list(names)
+        if not self.names:
+            raise ValueError("labels: names is empty; list the vocabulary in the config")
+        if palette is None:
+            palette = distinct_colours(len(self.names))
+        self.palette = np.zeros((max(len(self.names), VOID + 1), 3), dtype=np.uint8)
+        if np.shape(palette) != (len(self.names), 3):
+            raise ValueError(
+                f"labels: a palette of shape {np.shape(palette)} for {len(self.names)} names; "
+                f"give three numbers for each"
+            )
+        self.palette[: len(self.names)] = palette
+        self.palette[VOID] = 0  # black: nothing is said
+        self.table = nn.Embedding(len(self.palette), CHANNELS)
+
+    def read(self, source: Any, size: Size) -> Tensor:
+        """A map of ids (grey, palette PNG, array) or a picture painted in the palette's colours.
+
+        A `label_names.json` beside a file, or in the folder above, translates its ids by name.
+        """
+        ids = self._from_file(Path(source)) if is_path(source) else self._from_array(source)
+        plane = torch.from_numpy(ids.astype(np.int64))
+        if tuple(plane.shape) == tuple(size):
+            return plane
+        # Doubles hold every id exactly; nearest-exact samples at pixel centres.
+        return F.interpolate(plane[None, None].double(), size, mode="nearest-exact")[0, 0].long()
+
+    def _from_file(self, path: Path) -> np.ndarray:
+        if any((folder / "label_names.json").is_file() for folder in list(path.parents)[:2]):
+            return read_labels(path, self.names)
+        table = LabelTable(
+            dict(enumerate(self.names)),
+            {i: (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(self.palette)},
+            f"this model's vocabulary of {len(self.names)} names",
+        )
+        return LabelReader(table, self.names)(path)
+
+    def _from_array(self, source: Any) -> np.ndarray:
+        """Ids (H, W) of a picture in memory, an array or a tensor."""
+        if isinstance(source, Image.Image) and "A" in source.getbands():
+            source = source.convert("RGB" if source.mode == "RGBA" else "L")
+        array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
+        if array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8:
+            if np.ptp(array, axis=-1).any():
+                return self._nearest(array, describe(source))
+            array = array[..., 0]  # ids, saved as grey RGB
+        if array.ndim != 2 or array.dtype.kind not in "uib" or array.size == 0:
+            raise ValueError(
+                f"{describe(source)} is no label map; give ids (H, W) as integers, or "
+                f"(H, W, 3) uint8 in the palette's colours"
+            )
+        strangers = array[((array < 0) | (array >= len(self.names))) & (array != VOID)]
+        if len(strangers):
+            raise ValueError(
+                f"{describe(source)} holds label {strangers[0]}, the vocabulary has "
+                f"{len(self.names)} names, 0 to {len(self.names) - 1}; write {VOID} where nothing "
+                f"is labelled"
+            )
+        return array
+
+    def _nearest(self, picture: np.ndarray, what: str) -> np.ndarray:
+        """The label whose colour is nearest; ValueError where much is unlike all of them."""
+        ids = np.append(np.arange(len(self.names)), VOID)
+        flat = picture.reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        seen, inverse = np.unique(flat, return_inverse=True)
+        colours = np.stack([seen >> 16, (seen >> 8) & 255, seen & 255], axis=-1)
+        best = np.zeros(len(seen), dtype=np.int64)
+        distance = np.full(len(seen), np.inf)
+        for row, colour in enumerate(self.palette[ids].astype(np.int64)):
+            away = np.linalg.norm(colours - colour, axis=-1)
+            best = np.where(away < distance, row, best)
+            distance = np.minimum(distance, away)
+        share = float((distance[inverse] > 24).mean())
+        if share > 0.2:  # brushes and JPEG blur some rims; more than that is another palette
+            raise ValueError(
+                f"{share:.0%} of the pixels of {what} are unlike every colour of the palette; "
+                f"paint in the palette's colours, or give ids"
+            )
+        return ids[best[inverse]].reshape(picture.shape[:2])
+
+    def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
+        labels = sample.get("labels")
+        if labels is None:
+            return None
+        value = torch.as_tensor(labels, dtype=torch.int64)
+        return value if bool((value != VOID).any()) else None
+
+    def blank(self, size: Size) -> Tensor:
+        return torch.full(tuple(size), VOID)
+
+    def planes(self, values: Tensor, grid: Size | None) -> Tensor:
+        return rearrange(self.table(values), "b h w c -> b c h w")
+
+    def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
+        """The palette's colours, black where nothing is said."""
+        return self.palette[value.cpu().numpy()]

@@ -1,0 +1,106 @@
+"""What people hand in, made uniform: a path, a Pillow picture, an array or a tensor.
+
+Reading files belongs to `taming.data`; this only adds the other forms. Integers are 0..255 and laid
+out (H, W) or (H, W, C); float arrays are [0, 1] unless they are tensors (C, H, W), which are images
+of the framework in [-1, 1].
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from taming.data.pictures import read_image, to_rgb
+
+
+def describe(source: Any) -> str:
+    """How an error names what was handed in."""
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    if isinstance(source, Image.Image):
+        return f"the {source.mode} picture"
+    shape = getattr(source, "shape", None)
+    return f"the {type(source).__name__}" + (f" of shape {tuple(shape)}" if shape else "")
+
+
+def is_path(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike)
+
+
+def open_picture(source: str | os.PathLike[str]) -> Image.Image:
+    """The file as Pillow decodes it, mode and palette kept."""
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give the path of a picture")
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return opened.copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); save it again") from error
+
+
+def as_image(source: Any) -> np.ndarray:
+    """Any picture -> uint8 (H, W, 3); transparency is laid on white."""
+    if is_path(source):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return to_rgb(ImageOps.exif_transpose(source))
+    if isinstance(source, Tensor):
+        if source.ndim == 3 and source.shape[0] in (1, 3) and source.is_floating_point():
+            return to_pixels(source.expand(3, -1, -1))
+        source = source.detach().cpu().numpy()
+    array = np.asarray(source)
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=-1)
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            f"{describe(source)} is no picture; give (H, W), (H, W, 3) or (H, W, 4), 0..255"
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
+            raise ValueError(
+                f"{describe(source)} has values from {array.min():g} to {array.max():g}; "
+                f"give floats within 0..1 or integers within 0..255"
+            )
+        array = (array * 255.0).round()
+    elif array.dtype != bool and (array.min() < 0 or array.max() > 255):
+        raise ValueError(
+            f"{describe(source)} has values from {array.min()} to {array.max()}; "
+            f"give integers within 0..255"
+        )
+    array = (array * 255 if array.dtype == bool else array).astype(np.uint8)
+    if array.shape[-1] == 1:
+        array = np.repeat(array, 3, axis=-1)
+    return to_rgb(Image.fromarray(array))
+
+
+def as_alpha(source: Any) -> np.ndarray:
+    """The transparency of a picture, uint8 (H, W); ValueError where it has none."""
+    picture = open_picture(source) if is_path(source) else source
+    if not isinstance(picture, Image.Image):
+        array = np.asarray(picture)
+        if array.ndim == 3 and array.shape[-1] == 4 and array.dtype == np.uint8:
+            return array[..., 3]
+    elif "A" in picture.getbands() or "transparency" in picture.info:
+        return np.asarray(picture.convert("RGBA"))[..., 3]
+    raise ValueError(
+        f"{describe(source)} has no transparent part; give a picture and a mask, white = keep, "
+        f"or a PNG whose hole is transparent"
+    )
+
+
+def to_float(pixels: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1]."""
+    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return planes.float() / 127.5 - 1.0
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """float (3, H, W) in [-1, 1] -> uint8 (H, W, 3)."""
+    pixels = ((image.detach().float().cpu() + 1.0) * 127.5).round().clamp(0, 255)
+    return pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

