@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taming.loading import load
     from taming.pipeline import Pipeline
+    from taming.provenance import save_png
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "__version__", "load"]
+__all__ = ["Pipeline", "__version__", "load", "save_png"]
 
 # albumentations asks its package registry for a newer version at import; nobody here wants that.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-_HOMES = {"Pipeline": "taming.pipeline", "load": "taming.loading"}
+_HOMES = {
+    "Pipeline": "taming.pipeline",
+    "load": "taming.loading",
+    "save_png": "taming.provenance",
+}
 
 
 def __getattr__(name: str) -> Any:

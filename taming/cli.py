@@ -6,10 +6,11 @@ What a user can mend (a wrong path, an unknown key, a full disk, a missing extra
 standard error and exit code 2; TAMING_TRACEBACK=1 shows where it arose.
 """
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +19,11 @@ from typer import Argument, Option
 
 import taming
 from taming.cli_options import (
+    Device,
     Grid,
     Model,
     Out,
+    Precision,
     Words,
     conditions,
     parse_size,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 TRACEBACK_VARIABLE = "TAMING_TRACEBACK"
+SHEET = 32  # scenes on a contact sheet
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 app = typer.Typer(
     name="taming",
@@ -158,6 +163,8 @@ def encode(
 def paint(
     settings: dict[str, Any],
     model: Model = "bundled",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     size: Annotated[
         str | None, Option(metavar="HxW", help="Height x width, or as trained.")
     ] = None,
@@ -178,7 +185,9 @@ def paint(
     if "mask" in settings:
         settings["known"] = (settings["known"], settings.pop("mask"))
     shape = None if size is None else parse_size(size)
-    images = taming.load(model).paint(size=shape, **settings)
+    pipeline = taming.load(model, device=device, precision=precision)
+    with progress_bar("painting") as progress:
+        images = pipeline.paint(size=shape, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
 
 
@@ -190,6 +199,8 @@ def complete(
         Path, Argument(metavar="IMAGE", help="The picture; --mask is white where it stays.")
     ],
     model: Model = "bundled",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     out: Out = Path("completed"),
     grid: Grid = False,
 ) -> None:
@@ -204,7 +215,9 @@ def complete(
         raise ValueError(
             "complete takes the picture as IMAGE, and --mask with white where it is kept"
         )
-    images = taming.load(model).complete(image, **settings)
+    pipeline = taming.load(model, device=device, precision=precision)
+    with progress_bar("completing") as progress:
+        images = pipeline.complete(image, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
 
 
@@ -215,6 +228,8 @@ def upscale(
     image: Annotated[Path, Argument(metavar="IMAGE", help="The small picture.")],
     factor: Annotated[int, Option(help="How many times larger.", min=2, max=8)] = 4,
     model: Model = "bundled",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     out: Out = Path("upscaled"),
     grid: Grid = False,
 ) -> None:
@@ -224,7 +239,9 @@ def upscale(
     Example:
       taming upscale small.png --factor 4 --model runs/mine --out large.png
     """
-    images = taming.load(model).upscale(image, factor, **settings)
+    pipeline = taming.load(model, device=device, precision=precision)
+    with progress_bar("enlarging") as progress:
+        images = pipeline.upscale(image, factor, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
 
 
@@ -232,6 +249,8 @@ def upscale(
 def reconstruct(
     pictures: Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures.")],
     model: Model = "bundled",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     out: Out = Path("reconstructed"),
     grid: Grid = False,
 ) -> None:
@@ -241,21 +260,22 @@ def reconstruct(
     Example:
       taming reconstruct photo1.jpg photo2.jpg --model runs/tokenizer --out back/
     """
-    images = taming.load(model).reconstruct(pictures)
+    images = taming.load(model, device=device, precision=precision).reconstruct(pictures)
     save(images, [picture.stem for picture in pictures], out, grid)
 
 
 def save(
     images: "Sequence[Image.Image]", names: Sequence[int | str], out: Path, grid: bool
 ) -> None:
-    """One file a picture, or all in one; `out` with a suffix is a file, else a folder."""
-    from taming.pipeline import save_png
+    """One file a picture, or all in one; `out` is a file if named like one, else a folder."""
+    from taming.provenance import save_png
+    from taming.worlds import contact_sheet
 
     words = [f"{name:04d}" if isinstance(name, int) else name for name in names]
-    to_file = out.suffix != ""
+    to_file = out.suffix.lower() in PICTURE_SUFFIXES
     if grid:
         files = [out if to_file else out / "grid.png"]
-        images = [side_by_side(images)]
+        images = [contact_sheet(images, columns=4)]
     elif not to_file:
         files = [out / f"{word}.png" for word in words]
     elif len(images) == 1:
@@ -264,22 +284,19 @@ def save(
         files = [out.with_stem(f"{out.stem}-{word}") for word in words]
     for image, file in zip(images, files, strict=True):
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_png(image, file)
-        print(file)
+        print(save_png(image, file))
 
 
-def side_by_side(images: "Sequence[Image.Image]") -> "Image.Image":
-    """A sheet of at most four columns, two pixels apart."""
-    from PIL import Image
+@contextlib.contextmanager
+def progress_bar(text: str) -> "Iterator[Callable[[int, int], None]]":
+    """A bar on standard error with the time left; to be called with (done, in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = min(len(images), 4)
-    rows = -(-len(images) // columns)
-    width = max(image.width for image in images) + 2
-    height = max(image.height for image in images) + 2
-    sheet = Image.new("RGB", (columns * width - 2, rows * height - 2), "white")
-    for i, image in enumerate(images):
-        sheet.paste(image, (i % columns * width, i // columns * height))
-    return sheet
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -292,8 +309,9 @@ def worlds(
     size: Annotated[str, Option(metavar="HxW", help="Pixels.")] = "128",
     seed: Annotated[int, Option(help="Same seed, same scenes, at any size.", min=0)] = 0,
     people: Annotated[
-        bool, Option("--people/--no-people", help="People need the extra 'people'.")
-    ] = False,
+        bool | None,
+        Option("--people/--no-people", help="Without it: if the extra 'people' is installed."),
+    ] = None,
     sheet: Annotated[Path | None, Option(help="Also a contact sheet of the first scenes.")] = None,
 ) -> None:
     """Renders scenes with exact depth, labels, poses, captions and classes: a training set.
@@ -302,11 +320,16 @@ def worlds(
     Example:
       taming worlds --count 2000 --size 128 --people --out data/worlds
     """
-    from rich.progress import track
+    from taming.worlds import contact_sheet, render_set
 
-    from taming.worlds import render_set
+    with progress_bar("rendering") as progress:
+        folder = render_set(count, parse_size(size), out, seed, people, progress=progress)
+    print(folder)
+    if sheet is not None:
+        from PIL import Image
 
-    render_set(count, parse_size(size), out, seed=seed, people=people, progress=track)
+        first = sorted((folder / "images").iterdir())[:SHEET]
+        save([contact_sheet([Image.open(path) for path in first], 8)], [""], sheet, grid=False)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ Words = Annotated[
     ),
 ]
 Model = Annotated[str, Option("--model", "-m", help="Run directory, checkpoint, or 'bundled'.")]
+Device = Annotated[str, Option(help="cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, Option(help="float32, or bf16: faster, other rounding.")]
 Out = Annotated[Path, Option("--out", "-o", help="A folder, or a file such as picture.png.")]
 Grid = Annotated[bool, Option("--grid", help="All pictures side by side in one file.")]
 
@@ -51,7 +53,8 @@ def conditions(
 def sampling(
     seeds: Annotated[str, Option(help="One picture a seed: 7, 0-3 or 0,5,8-11.")] = "0",
     steps: Annotated[
-        int | None, Option(help="Groups of codes drawn together, one after the other.", min=1)
+        int | None,
+        Option(help="Groups of codes drawn together; 0: one code at a time.", min=0),
     ] = None,
     guidance: Annotated[
         str | None, Option(metavar="SCALE", help="How strictly to obey: 3, or depth=2,text=4.")
@@ -62,14 +65,17 @@ def sampling(
         float | None, Option(help="Draw among the likeliest, P in sum.", min=0.0, max=1.0)
     ] = None,
 ) -> dict[str, Any]:
-    return {
-        "seeds": parse_seeds(seeds),
-        "steps": steps,
+    """Settings as keywords of the pipeline; what is not given keeps the pipeline's default."""
+    given = {
         "guidance": None if guidance is None else parse_guidance(guidance),
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
     }
+    settings = {name: value for name, value in given.items() if value is not None}
+    if steps is not None:
+        settings["steps"] = steps or None  # the pipeline's None is one code at a time
+    return {"seeds": parse_seeds(seeds), **settings}
 
 
 def taking(*groups: Callable[..., dict[str, Any]]) -> Callable[[Callable], Callable[..., None]]:

@@ -24,7 +24,9 @@ ORDER = [
     "sampling",
     "cond_stage",
     "transformer",
+    "provenance",
     "pipeline",
+    "loading",
     "training",
     "evaluation",
     "serving",
@@ -213,14 +215,8 @@ def run(program: str) -> list[str]:
 IMPORT_EVERYTHING = """
 import importlib, json, os, pkgutil, sys, traceback
 
-blocked = set(json.loads(os.environ["OPTIONAL"]))
-
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in blocked:
-            raise ModuleNotFoundError(f"{name} is not installed", name=name)
-
-sys.meta_path.insert(0, Block())
+for name in json.loads(os.environ["OPTIONAL"]):
+    sys.modules[name] = None  # what Python takes for "not installed"
 import taming
 failed = []
 for module in pkgutil.walk_packages(taming.__path__, "taming.", onerror=lambda name: None):
@@ -242,7 +238,7 @@ def test_every_module_imports_without_the_extras() -> None:
     [
         ("taming", ["torch", "numpy", "omegaconf", *SLOW]),
         ("taming.cli", ["torch", "numpy", "omegaconf", *SLOW]),
-        ("taming.pipeline", SLOW),
+        ("taming.loading", SLOW),
         ("taming.worlds", ["torch", *SLOW]),
     ],
 )
