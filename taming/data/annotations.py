@@ -1,0 +1,313 @@
+"""Reading what lies beside a picture: label maps, depth maps, joints, classes, captions.
+
+Each reader turns one file into arrays in the conventions of `batch.py`, still at the picture's
+own size, or raises a ValueError with the file, the value and the remedy. The tables that give the
+numbers their meaning (`label_names.json`, `depth.json`, ...) are read here too.
+
+    label_names.json    {"0": "sky", ...} or {"0": {"name": "sky", "color": [70, 130, 180]}, ...}
+    depth.json          {"kind": "metric" | "inverse", "scale": 0.005, "invalid": 0,
+                         "per_image": {name: {"min": ..., "max": ...}}}
+    keypoints.json      COCO person keypoints, see `keypoints.py`
+    class_labels.json   {"names": {"0": "summer"}, "images": {name: 0}}
+    captions.json       {name: "one" or ["several", ...]}
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from taming.data.batch import VOID
+from taming.data.vocabulary import label_palette, lookup_table
+
+PathLike = str | os.PathLike[str]
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from error
+
+
+def names_table(entries: Any, path: PathLike) -> dict[int, str]:
+    """{id: name} from a JSON list or object; the names may be nested as {"name": ...}."""
+    pairs = list(enumerate(entries)) if isinstance(entries, list) else None
+    if isinstance(entries, Mapping):
+        pairs = list(entries.items())
+    if not pairs:
+        raise ValueError(f'{path}: expected names such as {{"0": "sky"}}, found {entries!r:.60}')
+    table = {}
+    for key, value in pairs:
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if not str(key).isdigit() or not isinstance(name, str):
+            raise ValueError(f'{path}: entry {key!r}: {value!r:.60} is not of the form "0": "sky"')
+        table[int(key)] = name
+    return table
+
+
+# --- labels ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What the numbers (and colours) in a set's label pictures mean."""
+
+    names: dict[int, str]
+    colours: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    path: str = "label_names.json"
+
+    @classmethod
+    def read(cls, path: Path) -> "LabelTable":
+        entries = read_json(path)
+        names = names_table(entries, path)
+        pairs = enumerate(entries) if isinstance(entries, list) else entries.items()
+        colours = {
+            int(key): tuple(value["color"])
+            for key, value in pairs
+            if isinstance(value, Mapping) and "color" in value
+        }
+        return cls(names, colours, str(path))
+
+
+class LabelReader:
+    """Label pictures of one set -> ids of one vocabulary."""
+
+    def __init__(self, table: LabelTable, vocabulary: Sequence[str], ignore: Iterable[str] = ()):
+        self.table = table
+        self.ids, self.absent = lookup_table(table.names, vocabulary, ignore)
+        self.own_ids = np.array(sorted(table.names))
+        colours = label_palette(int(self.own_ids.max()) + 1)[self.own_ids]
+        for row, index in enumerate(self.own_ids):
+            if index in table.colours:
+                colours[row] = table.colours[int(index)]
+        self.colours = colours
+
+    def __call__(self, path: PathLike) -> NDArray[np.int16]:
+        """Vocabulary ids (H, W), VOID where unlabelled."""
+        values = _label_values(path)
+        if values.ndim == 3:
+            values = _ids_of_colours(values, self.colours, self.own_ids, path)
+        ids = self.ids[values]
+        if ids.min() < 0:
+            unknown = np.unique(values[ids < 0])
+            raise ValueError(
+                f"{path} holds label {unknown[0]}, which {self.table.path} does not name (it names "
+                f"{min(self.table.names)}..{max(self.table.names)}); add its name there, or write "
+                f"{VOID} where nothing is labelled"
+            )
+        return ids.astype(np.int16)
+
+
+def read_labels(
+    path: PathLike,
+    vocabulary: Sequence[str],
+    ignore: Iterable[str] = (),
+) -> NDArray[np.int16]:
+    """Ids (H, W) of `vocabulary` from any label picture a user may hand over.
+
+    A `label_names.json` beside the file or one folder above translates by name. Without one, grey
+    and palette pictures hold ids of `vocabulary`, colours are those of `label_palette`.
+    """
+    path = Path(path)
+    beside = [path.parent / "label_names.json", path.parent.parent / "label_names.json"]
+    found = next((file for file in beside if file.is_file()), None)
+    if found is not None:
+        return LabelReader(LabelTable.read(found), vocabulary, ignore)(path)
+    own = LabelTable(dict(enumerate(vocabulary)), path=f"a vocabulary of {len(vocabulary)} names")
+    return LabelReader(own, vocabulary, ignore)(path)
+
+
+def _label_values(path: PathLike) -> NDArray[Any]:
+    """Ids (H, W) of a grey or palette picture, or colours (H, W, 3)."""
+    try:
+        if str(path).endswith(".npy"):
+            values = np.load(path, allow_pickle=False)
+        else:
+            with Image.open(path) as picture:
+                if picture.mode in ("RGBA", "LA"):
+                    picture = picture.convert(picture.mode[:-1])
+                values = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a label map ({error})") from error
+    if values.ndim == 3 and values.shape[2] == 3 and (np.ptp(values, axis=2) == 0).all():
+        values = values[:, :, 0]  # grey ids saved as RGB
+    if values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
+        return values
+    if values.ndim != 2 or values.dtype.kind not in "uib" or values.size == 0:
+        raise ValueError(
+            f"{path} is {values.dtype} {values.shape}; a label map is 8- or 16-bit ids (H, W) or "
+            "a picture in the palette's colours"
+        )
+    if values.dtype.kind != "b" and (values.min() < 0 or values.max() > 65535):
+        raise ValueError(f"{path} holds ids {values.min()}..{values.max()}; they must fit 16 bits")
+    return values.astype(np.uint16)
+
+
+def _ids_of_colours(
+    picture: NDArray[np.uint8], colours: NDArray[np.uint8], ids: NDArray[Any], path: PathLike
+) -> NDArray[np.uint16]:
+    """Nearest palette colour of each pixel, because brushes and JPEG blur; black is VOID."""
+    packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    seen, inverse = np.unique(packed, return_inverse=True)
+    seen_rgb = np.stack([seen >> 16, (seen >> 8) & 255, seen & 255], axis=1).astype(np.int32)
+    palette = np.concatenate([np.zeros((1, 3)), colours]).astype(np.int32)
+    targets = np.concatenate([[VOID], ids]).astype(np.uint16)
+    nearest = np.empty(len(seen), dtype=np.int64)
+    distance = np.empty(len(seen))
+    for start in range(0, len(seen), 4096):  # a photograph has many colours: bound the memory
+        part = slice(start, start + 4096)
+        squared = ((seen_rgb[part, None] - palette) ** 2).sum(axis=2)
+        nearest[part] = squared.argmin(axis=1)
+        distance[part] = np.sqrt(squared.min(axis=1))
+    far = np.bincount(inverse.ravel(), minlength=len(seen))[distance > 24].sum()
+    if far > 0.2 * packed.size:
+        raise ValueError(
+            f"{path}: {far / packed.size:.0%} of the pixels are far from every colour of the "
+            "palette; paint in the palette's colours, or save ids as a grey picture"
+        )
+    return targets[nearest[inverse]].reshape(picture.shape[:2])
+
+
+# --- depth -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DepthTable:
+    """What the numbers in a set's depth files mean."""
+
+    kind: Literal["metric", "inverse"] = "inverse"
+    scale: float = 1.0
+    invalid: float | None = None  # NaN is spelt "nan" in depth.json
+    per_image: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "DepthTable":
+        entries = read_json(path)
+        kind = entries.get("kind") if isinstance(entries, Mapping) else None
+        if kind not in ("metric", "inverse"):
+            raise ValueError(f'{path}: kind is {kind!r}; write "metric" or "inverse"')
+        scale = float(entries.get("scale") or 1.0)
+        if not scale > 0:
+            raise ValueError(f"{path}: scale is {scale}; it must be positive")
+        invalid = entries.get("invalid")
+        per_image = entries.get("per_image") or {}
+        return cls(kind, scale, None if invalid is None else float(invalid), per_image)
+
+
+def read_depth(
+    path: PathLike, table: DepthTable | None = None, name: str | None = None
+) -> NDArray[np.float32]:
+    """Inverse depth (H, W), larger is nearer, of a 8- or 16-bit picture or a float `.npy`.
+
+    Without `table`, a `depth.json` beside the file or one folder above says what the numbers
+    mean; without that, larger is nearer. Pixels marked invalid get the value of the nearest valid
+    one. Units are those of the file: only the order and the proportions of distances matter.
+    """
+    path = Path(path)
+    if table is None:
+        beside = [path.parent / "depth.json", path.parent.parent / "depth.json"]
+        found = next((file for file in beside if file.is_file()), None)
+        table = DepthTable.read(found) if found else DepthTable()
+    values = _depth_values(path)
+    valid = np.ones(values.shape, dtype=bool)
+    if table.invalid is not None:
+        valid &= ~np.isnan(values) if np.isnan(table.invalid) else values != table.invalid
+    if table.kind == "metric":
+        valid &= (values > 0) | ~np.isfinite(values)
+    if not np.isfinite(values[valid]).all():
+        count = int((~np.isfinite(values[valid])).sum())
+        raise ValueError(
+            f"{path} holds {count} values that are NaN or infinite; write 0 there and "
+            '"invalid": 0 in depth.json'
+        )
+    if not valid.any():
+        raise ValueError(f"{path} holds no valid depth at all; remove it or mend depth.json")
+    if not valid.all():
+        values = _filled(values, valid)
+    if table.kind == "metric":
+        return (1.0 / (values * table.scale)).astype(np.float32)
+    extent = table.per_image.get(name if name is not None else path.stem)
+    if extent is not None and not str(path).endswith(".npy"):
+        low, high = float(extent["min"]), float(extent["max"])
+        return (low + values / 65535.0 * (high - low)).astype(np.float32)
+    return values * np.float32(table.scale)
+
+
+def normalised_depth(inverse: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Inverse depth with its 2nd..98th percentile at -1..1, clipped; 0 where all is equally far."""
+    low, high = np.percentile(inverse, (2, 98))
+    if not high - low > 1e-6 * max(abs(low), abs(high), 1e-12):
+        return np.zeros(inverse.shape, dtype=np.float32)
+    return np.clip((inverse - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)
+
+
+def _depth_values(path: Path) -> NDArray[np.float32]:
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False).squeeze()
+        else:
+            with Image.open(path) as picture:
+                if picture.mode in ("RGBA", "LA", "P", "1"):
+                    picture = picture.convert("L" if picture.mode in ("LA", "1") else "RGB")
+                values = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a depth map ({error})") from error
+    if values.ndim == 3 and (np.ptp(values[..., :3].astype(np.int32), axis=2) <= 2).all():
+        values = values[..., 0]
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif":
+        raise ValueError(
+            f"{path} is {values.dtype} {values.shape}; a depth map is a grey picture of 8 or 16 "
+            "bits, or a float array (H, W)"
+        )
+    return values.astype(np.float32)
+
+
+def _filled(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    import cv2  # only depth sensors with holes need it
+
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~valid).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of_label = np.zeros(int(nearest.max()) + 1, dtype=np.float32)
+    of_label[nearest[valid]] = values[valid]
+    return of_label[nearest]
+
+
+# --- classes and captions ---------------------------------------------------------------------
+
+
+def read_class_labels(path: Path) -> tuple[dict[int, str], dict[str, int]]:
+    """({id: class name}, {picture name: id}) of a class_labels.json."""
+    entries = read_json(path)
+    if not isinstance(entries, Mapping) or "names" not in entries or "images" not in entries:
+        raise ValueError(f'{path}: expected {{"names": ..., "images": ...}}')
+    names = names_table(entries["names"], path)
+    ids = {name: index for index, name in names.items()}
+    images = {}
+    for image, value in entries["images"].items():
+        index = ids.get(value) if isinstance(value, str) else value
+        if index not in names:
+            raise ValueError(f"{path}: picture '{image}' has class {value!r}, which has no name")
+        images[image] = int(index)
+    return names, images
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    entries = read_json(path)
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"{path}: expected {{picture name: caption or list of captions}}")
+    captions = {}
+    for name, value in entries.items():
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: captions of '{name}' are {value!r:.60}; expected text")
+        if any(text.strip() for text in texts):
+            captions[name] = [text.strip() for text in texts if text.strip()]
+    return captions

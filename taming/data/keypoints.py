@@ -1,0 +1,131 @@
+"""People and their joints from COCO keypoint files, in whatever order a file lists the joints.
+
+Joints are mapped by name to `batch.JOINTS`; those a file does not have stay invisible.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taming.data.annotations import read_json
+from taming.data.batch import JOINTS
+
+_SYNONYMS = {
+    "top_head": "head_top", "top_of_head": "head_top", "headtop": "head_top",
+    "upper_neck": "neck", "neck_base": "neck", "throat": "neck",
+}  # fmt: skip
+
+
+def joint_index(name: str) -> int | None:
+    """Position in JOINTS of a joint under any usual spelling, None for a joint we do not have."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name))
+    words = re.sub(r"[\s\-.]+", "_", words.strip()).casefold()
+    words = re.sub(r"^(l|r)_", lambda m: {"l": "left_", "r": "right_"}[m[1]], words)
+    words = re.sub(r"^(\w+?)_(left|right|l|r)$", _side_first, words)
+    words = _SYNONYMS.get(words, words)
+    return JOINTS.index(words) if words in JOINTS else None
+
+
+def _side_first(match: re.Match[str]) -> str:
+    return {"l": "left", "r": "right"}.get(match[2], match[2]) + "_" + match[1]
+
+
+class People:
+    """All people of a keypoints.json, by picture name."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        entries = read_json(path)
+        if not isinstance(entries, Mapping) or not {"images", "annotations"} <= set(entries):
+            raise ValueError(f"{path}: a COCO file has 'images' and 'annotations'")
+        orders = {c["id"]: c.get("keypoints") for c in entries.get("categories", [])}
+        columns = {key: self._columns(names) for key, names in orders.items() if names}
+        self.sizes: dict[str, tuple[int, int] | None] = {}
+        by_id: dict[Any, str] = {}
+        for image in entries["images"]:
+            name = str(PurePosixPath(image["file_name"]).with_suffix(""))
+            by_id[image["id"]] = name
+            known = image.get("width") and image.get("height")
+            self.sizes[name] = (int(image["height"]), int(image["width"])) if known else None
+        self.people: dict[str, NDArray[np.float32]] = {}
+        found: dict[str, list[NDArray[np.float32]]] = {}
+        for annotation in entries["annotations"]:
+            if annotation.get("iscrowd") or not annotation.get("keypoints"):
+                continue
+            if annotation["image_id"] not in by_id:
+                raise ValueError(f"{path}: no picture has id {annotation['image_id']!r}")
+            order = columns.get(annotation.get("category_id"), list(range(17)))
+            person = self._person(annotation, order)
+            if person[:, 2].any():
+                found.setdefault(by_id[annotation["image_id"]], []).append(person)
+        for name, people in found.items():
+            self.people[name] = np.stack(sorted(people, key=_extent, reverse=True))
+
+    def _columns(self, names: Sequence[str]) -> list[int | None]:
+        columns = [joint_index(name) for name in names]
+        if not any(column is not None for column in columns):
+            raise ValueError(f"{self.path}: none of the joints {list(names)} is one of {JOINTS}")
+        return columns
+
+    def _person(self, annotation: Mapping[str, Any], order: Sequence[int | None]) -> NDArray:
+        values = np.asarray(annotation["keypoints"], dtype=np.float32)
+        where = f"{self.path}: annotation {annotation.get('id')}"
+        if values.size != 3 * len(order):
+            raise ValueError(
+                f"{where} has {values.size} numbers for {len(order)} joints; list the joints' "
+                "names in categories[].keypoints"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{where} holds NaN or infinite coordinates; write 0, 0, 0 there")
+        person = np.zeros((len(JOINTS), 3), dtype=np.float32)
+        for column, (x, y, visibility) in zip(order, values.reshape(-1, 3), strict=True):
+            if column is not None and visibility > 0:
+                person[column] = x, y, 1.0
+        return person
+
+    def of(self, name: str, height: int, width: int) -> NDArray[np.float32] | None:
+        """(N, 19, 3) of one picture of this size, largest person first; None where nobody is.
+
+        Joints a little outside the picture become invisible; far outside, the file is wrong.
+        """
+        key = name if name in self.sizes else PurePosixPath(name).name
+        if key not in self.people:
+            return None
+        people = self.people[key].copy()
+        stated = self.sizes[key] or (height, width)
+        if stated != (height, width):
+            if abs(stated[0] * width - stated[1] * height) > 0.03 * stated[1] * height:
+                raise ValueError(
+                    f"{self.path} says '{name}' is {stated[0]}x{stated[1]} (height x width), the "
+                    f"picture is {height}x{width}; mend the file or restore the picture"
+                )
+            people[..., 0] *= width / stated[1]
+            people[..., 1] *= height / stated[0]
+        x, y, visible = people[..., 0], people[..., 1], people[..., 2] > 0
+        margin = 0.25 * max(height, width)
+        lost = (x < -margin) | (y < -margin) | (x > width + margin) | (y > height + margin)
+        if (lost & visible).any():
+            person, joint = np.argwhere(lost & visible)[0]
+            raise ValueError(
+                f"{self.path}: {JOINTS[joint]} of '{name}' is at x {x[person, joint]:.0f}, "
+                f"y {y[person, joint]:.0f}, the picture is {height}x{width} (height x width); "
+                "write visibility 0 for joints outside"
+            )
+        hide_outside(people, height, width)
+        return people
+
+
+def hide_outside(keypoints: NDArray[np.float32], height: int, width: int) -> None:
+    """Makes joints outside the picture invisible, in place; pixel centres are at integers."""
+    x, y = keypoints[..., 0], keypoints[..., 1]
+    outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+    keypoints[..., 2][outside] = 0.0
+
+
+def _extent(person: NDArray[np.float32]) -> float:
+    seen = person[person[:, 2] > 0, :2]
+    return float(np.prod(np.ptp(seen, axis=0) + 1.0))

@@ -1,0 +1,99 @@
+"""Finding and opening picture files of every kind that people have.
+
+`read_image` is the one way by which a file becomes pixels, in data sets and for users' inputs
+alike: uint8 RGB, upright, on white. Knows nothing of annotations.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+    | {".ppm", ".pgm"}
+)
+
+
+class UnreadableImage(ValueError):
+    """A file that is no picture, or only part of one. Data sets skip it; users see the message."""
+
+
+def read_image(
+    path: str | os.PathLike[str], at_least: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Pixels of a picture file: (H, W, 3), turned as its EXIF says, transparency over white.
+
+    at_least: (height, width) that suffice. A larger JPEG may then be decoded at 1/2, 1/4 or 1/8
+    of its size, several times faster; other formats always come at full size.
+    """
+    try:
+        with Image.open(path) as picture:
+            if at_least is not None and picture.format == "JPEG":
+                # Whether EXIF will turn the picture is not known yet: ask for the longer side.
+                picture.draft(None, (max(at_least), max(at_least)))
+            return to_rgb(ImageOps.exif_transpose(picture))
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"{path} does not exist") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow reports broken PNG chunks as SyntaxError and broken TIFF tags as ValueError.
+        raise UnreadableImage(
+            f"{path} cannot be read as a picture ({error}); export it anew or remove it"
+        ) from error
+
+
+def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) of a Pillow image in any mode; transparency is laid over white."""
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip, not scale
+        values = np.asarray(picture).astype(np.float64)
+        grey = np.clip(np.round(values / 257), 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "F":
+        raise ValueError("32-bit float pictures have no fixed range; save 8 or 16 bits")
+    if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        upper = picture.convert("RGBA")
+        white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, upper)
+    return np.array(picture.convert("RGB"))  # (H, W, 3), a writable copy
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All picture files below `folder`, hidden ones left out, in an order that never changes."""
+    found = []
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:
+                found.append(Path(root, file))
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def listed_pictures(file: Path) -> list[Path]:
+    """The paths that a text file lists, one a line, relative to that file; `#` starts a comment.
+
+    A listed path that does not exist is left out and named in the log.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not UTF-8 text; expected one picture path a line, or give a folder"
+        ) from error
+    entries = [line.strip() for line in lines]
+    paths = [file.parent / entry for entry in entries if entry and not entry.startswith("#")]
+    present = [path for path in paths if path.is_file()]
+    if len(present) < len(paths):
+        missing = [str(path) for path in paths if not path.is_file()]
+        logger.warning(
+            "%s: %d of %d listed pictures do not exist: %s",
+            file,
+            len(missing),
+            len(paths),
+            ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
+        )
+    return present

@@ -1,0 +1,180 @@
+"""One random draw that moves a picture, its maps and its joints together.
+
+The only place where pixels become numbers in [-1, 1]. A draw is a crop of the wanted proportions
+at a random place and scale, resized in one step, then perhaps mirrored (left and right joints
+exchange their names) and recoloured; for evaluation, the central crop and nothing else.
+
+albumentations applies the draw. `Compose.set_random_seed` hands one seed to all its transforms,
+so that each of them would begin with the same random number (mirrored pictures would all be
+zoomed alike); here each transform gets a seed of its own.
+"""
+
+import functools
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from taming.data.annotations import normalised_depth
+from taming.data.batch import JOINTS, LEFT_RIGHT
+from taming.data.keypoints import hide_outside
+
+if TYPE_CHECKING:
+    import albumentations
+
+Raw = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which random changes a set allows.
+
+    size: height and width of the result.
+    scale: the crop is 1/scale of the largest one that fits; drawn evenly on a log scale.
+    flip: mirror every second picture; wrong for writing, maps and the like.
+    jitter: strength of changes of brightness, contrast, saturation (and a tenth of it in hue).
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: bool = True
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise ValueError(f"size {self.size} (height, width) must be positive")
+        if not 1.0 <= self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale {self.scale}: 1 <= low <= high, 1 being the largest crop")
+        if not 0.0 <= self.jitter < 1.0:
+            raise ValueError(f"jitter {self.jitter} must be in [0, 1)")
+
+    def centre(self) -> "Draw":
+        """The same size without any chance: for evaluation."""
+        return Draw(self.size, (self.scale[0], self.scale[0]), flip=False, jitter=0.0)
+
+
+def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
+    """A picture with its annotations -> tensors of one sample; seed None takes the centre.
+
+    raw: image uint8 (h, w, 3); labels int (h, w); depth float32 inverse depth (h, w); keypoints
+    float32 (N, 19, 3). All but the image may be missing.
+    """
+    geometry, colour = _composed(draw, centre=seed is None)
+    inputs: Raw = {"image": raw["image"]}
+    if "labels" in raw:
+        inputs["mask"] = raw["labels"]
+    if "depth" in raw:
+        inputs["depth"] = raw["depth"]
+    if "keypoints" in raw:
+        inputs["keypoints"] = raw["keypoints"][..., :2].reshape(-1, 2)  # (N*19, 2)
+    _seed(geometry, seed)
+    moved = geometry(**inputs)
+    image = moved["image"]
+    if colour is not None:
+        _seed(colour, None if seed is None else seed + 1)
+        image = colour(image=image)["image"]
+    sample: Raw = {"image": to_image(image)}
+    if "labels" in raw:
+        sample["labels"] = torch.from_numpy(moved["mask"].astype(np.int64))  # (H, W)
+    if "depth" in raw:
+        sample["depth"] = torch.from_numpy(normalised_depth(moved["depth"]))[None]  # (1, H, W)
+    if "keypoints" in raw:
+        keypoints = np.zeros_like(raw["keypoints"])
+        points = np.asarray(moved["keypoints"], dtype=np.float32)
+        keypoints[..., :2] = points[:, :2].reshape(-1, len(JOINTS), 2)
+        mirrored = any(name == "Mirror" for name, _ in moved["applied_transforms"])
+        visible = raw["keypoints"][..., 2]
+        keypoints[..., 2] = visible[:, LEFT_RIGHT] if mirrored else visible
+        hide_outside(keypoints, *draw.size)
+        keypoints[keypoints[..., 2] == 0] = 0.0
+        sample["keypoints"] = torch.from_numpy(keypoints)  # (N, 19, 3)
+    return sample
+
+
+def to_image(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1]."""
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    return torch.from_numpy(planes).div_(127.5).sub_(1.0)
+
+
+def _seed(compose: "albumentations.Compose", seed: int | None) -> None:
+    compose.set_random_seed(seed)
+    for number, transform in enumerate(compose.transforms):
+        transform.set_random_seed(None if seed is None else (seed * 1_000_003 + number) % 2**63)
+
+
+@functools.lru_cache(maxsize=64)
+def _composed(
+    draw: Draw, centre: bool
+) -> tuple["albumentations.Compose", "albumentations.Compose | None"]:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations as A
+    import cv2
+
+    height, width = draw.size
+
+    class ScaledCrop(A.DualTransform):
+        """Cuts a box of the wanted proportions and resizes it; box coordinates in pixels."""
+
+        def get_params_dependent_on_data(self, params: Raw, data: Raw) -> Raw:
+            rows, columns = params["shape"][:2]
+            low, high = (math.log(bound) for bound in draw.scale)
+            scale = math.exp(low if centre else self.py_random.uniform(low, high))
+            fit = min(rows / height, columns / width) / scale
+            box_height = min(rows, max(1, round(height * fit)))
+            box_width = min(columns, max(1, round(width * fit)))
+            down, right = rows - box_height, columns - box_width
+            top = down // 2 if centre else self.py_random.randint(0, down)
+            left = right // 2 if centre else self.py_random.randint(0, right)
+            return {"box": (top, left, box_height, box_width)}
+
+        def apply(self, img: NDArray, box: tuple[int, int, int, int], **params: Any) -> NDArray:
+            # Averaging when it shrinks, smooth when it grows; depth must not overshoot its range.
+            grow = cv2.INTER_CUBIC if img.ndim == 3 else cv2.INTER_LINEAR
+            shrinks = box[2] > height
+            return self._resized(img, box, cv2.INTER_AREA if shrinks else grow)
+
+        def apply_to_mask(self, mask: NDArray, box: Any, **params: Any) -> NDArray:
+            return self._resized(mask, box, cv2.INTER_NEAREST_EXACT)
+
+        def apply_to_keypoints(self, keypoints: NDArray, box: Any, **params: Any) -> NDArray:
+            top, left, box_height, box_width = box
+            moved = keypoints.copy()
+            moved[:, 0] = (keypoints[:, 0] - left + 0.5) * (width / box_width) - 0.5
+            moved[:, 1] = (keypoints[:, 1] - top + 0.5) * (height / box_height) - 0.5
+            return moved
+
+        @staticmethod
+        def _resized(array: NDArray, box: tuple[int, int, int, int], how: int) -> NDArray:
+            top, left, box_height, box_width = box
+            cut = array[top : top + box_height, left : left + box_width]
+            return cv2.resize(np.ascontiguousarray(cut), (width, height), interpolation=how)
+
+    class Mirror(A.HorizontalFlip):
+        """Also exchanges left and right joints: every 19 rows are one person."""
+
+        def apply_to_keypoints(self, keypoints: NDArray, **params: Any) -> NDArray:
+            flipped = super().apply_to_keypoints(keypoints, **params)
+            people = flipped.reshape(-1, len(JOINTS), flipped.shape[-1])
+            return people[:, LEFT_RIGHT].reshape(flipped.shape)
+
+    steps: list[Any] = [ScaledCrop(p=1.0)]
+    if draw.flip and not centre:
+        steps.append(Mirror(p=0.5))
+    geometry = A.Compose(
+        steps,
+        additional_targets={"depth": "image"},
+        keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
+        is_check_shapes=False,  # sizes are compared, with file names, where the files are read
+        save_applied_params=True,
+    )
+    colour = None
+    if draw.jitter > 0 and not centre:
+        around = (1 - draw.jitter, 1 + draw.jitter)
+        hue = draw.jitter / 10
+        colour = A.Compose([A.ColorJitter(around, around, around, (-hue, hue), p=1.0)])
+    return geometry, colour
