@@ -60,6 +60,8 @@ class Example(NamedTuple):
     known: int  # cells at the front of the order that are given
     filled: Tensor | None  # (3, H, W) in [-1, 1], or None
     values: dict[str, Tensor]  # conditions that are present
+    size: tuple[int, int]  # H x W
+    grid: tuple[int, int]  # h x w
 
 
 class CodesBatch(NamedTuple):
@@ -116,16 +118,15 @@ def draw_example(
         if 0 < int(cells.sum()) < cells.numel():
             known, filled = int(cells.sum()), fill_hole(image, mask)
             order = orders.known_first(order, cells)
-    return Example(codes.flatten(), order, kind, known, filled, values)
+    size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
+    return Example(codes.flatten(), order, kind, known, filled, values, size, (height, width))
 
 
 def stack_examples(
-    examples: Sequence[Example],
-    conditions: Mapping[str, Condition],
-    size: tuple[int, int],
-    grid: tuple[int, int],
+    examples: Sequence[Example], conditions: Mapping[str, Condition]
 ) -> CodesBatch:
     """Stack examples of one size; absent values are blanks, marked in `present`."""
+    size, grid = examples[0].size, examples[0].grid
     values, present = {}, {}
     for name, condition in conditions.items():
         has = [name in example.values for example in examples]

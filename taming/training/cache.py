@@ -1,0 +1,251 @@
+"""Codes of a training set, written once, read in every epoch.
+
+Encoding a picture costs more than learning from its codes, so each picture is drawn and encoded a
+few times before training. A record is one draw: codes, the crop as uint8, its maps, joints, caption
+and whatever a condition computes once (the embedding of a caption), all after the same transform.
+Records lie in litdata shards, one folder for each set. The index holds a fingerprint of the first
+stage's weights and of the data settings: a cache that belongs to others is refused, not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from taming.checkpoint import tensor_hash
+from taming.cond_stage.base import Condition
+from taming.data.mix import Mix
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+INDEX = "cache.json"
+CHUNK_BYTES = 64 << 20
+Progress = Callable[[int, int], None]  # records done, records in all
+
+
+class CacheError(ValueError):
+    """A cache that is missing, damaged or made for something else; says what to do."""
+
+
+def fingerprint(first_stage: nn.Module, settings: Mapping[str, Any]) -> str:
+    """SHA-256 over the first stage's weights and everything that decides a record."""
+    described = {"format": FORMAT, "weights": tensor_hash(first_stage.state_dict()), **settings}
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class CodesCache(Dataset):
+    """Records of a cache, set after set; item (index, pass) is the record as a sample.
+
+    A sample has the keys of `data/batch.py` that the record has, and `codes` int64 (h, w).
+    """
+
+    def __init__(self, folder: str | Path, expected: str | None = None) -> None:
+        self.folder = Path(folder)
+        path = self.folder / INDEX
+        if not path.is_file():
+            raise CacheError(f"{self.folder} holds no cache of codes ({INDEX} is missing)")
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if expected is not None and index["fingerprint"] != expected:
+            raise CacheError(
+                f"the cache {self.folder} was made with another first stage or other data settings "
+                f"(fingerprint {index['fingerprint'][:12]}, expected {expected[:12]}); remove that "
+                f"folder, or name another with training.cache"
+            )
+        self.sets: list[dict[str, Any]] = index["sets"]
+        self.offsets = np.cumsum([0, *self.lengths])
+        self._shards: dict[int, Any] = {}
+
+    @property
+    def lengths(self) -> list[int]:
+        return [each["records"] for each in self.sets]
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        return [(each["size"][0], each["size"][1]) for each in self.sets]
+
+    @property
+    def weights(self) -> list[float]:
+        return [each["weight"] for each in self.sets]
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of a cache of {len(self)}")
+        number = int(np.searchsorted(self.offsets, index, side="right")) - 1
+        shards = self._open(number)
+        return to_sample(shards[int(index - self.offsets[number])])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": {}}  # open files do not travel to workers
+
+    def _open(self, number: int) -> Any:
+        if number not in self._shards:
+            # One record at a time: a batch of neighbours would be decoded for nothing.
+            self._shards[number] = _litdata().StreamingDataset(
+                str(self.folder / self.sets[number]["folder"]), batch_decode=0
+            )
+        return self._shards[number]
+
+
+def build_cache(
+    folder: str | Path,
+    mix: Mix,
+    first_stage: Any,  # VQModel
+    conditions: Mapping[str, Condition],
+    *,
+    draws: int,  # records of each picture
+    mark: str,  # fingerprint
+    batch_size: int = 32,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+) -> CodesCache:
+    """Draw and encode every picture `draws` times. The folder appears whole or not at all."""
+    folder = Path(folder)
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; give at least 1")
+    if first_stage.codebook_size > 65536:
+        raise ValueError(f"codes are kept in 16 bits; {first_stage.codebook_size} are too many")
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    total, done = draws * len(mix), 0
+    sets: list[dict[str, Any]] = []
+    try:
+        for number, part in enumerate(mix.sets):
+            if not len(part):
+                continue
+            name = f"{number:02d}"
+            writer = _litdata_writer()(str(_new_folder(partial / name)), chunk_bytes=CHUNK_BYTES)
+            count = 0
+            for samples in _drawn(mix, number, draws, batch_size, num_workers):
+                for record in encode(samples, first_stage, conditions):
+                    writer[count] = record
+                    count += 1
+                done += len(samples)
+                if progress is not None:
+                    progress(done, total)
+            writer.done()
+            writer.merge()
+            size = mix.sizes[number]
+            sets.append(
+                {
+                    "name": part.name,
+                    "folder": name,
+                    "records": count,
+                    "size": list(size),
+                    "weight": mix.weights[number],
+                }
+            )
+        index = {"format": FORMAT, "fingerprint": mark, "draws": draws, "sets": sets}
+        (partial / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    logger.info("cached %d records of %d pictures in %s", done, len(mix), folder)
+    return CodesCache(folder, mark)
+
+
+@torch.no_grad()
+def encode(
+    samples: list[dict[str, Any]], first_stage: Any, conditions: Mapping[str, Condition]
+) -> Iterator[dict[str, Any]]:
+    """Records of samples of one size; empty arrays stand for what a sample lacks."""
+    device = next(first_stage.parameters()).device
+    images = torch.stack([sample["image"] for sample in samples]).to(device)
+    codes = first_stage.indices(images).cpu().numpy().astype(np.uint16)  # (B, h, w)
+    once = [each for each in conditions.values() if each.precomputed]
+    for sample, grid in zip(samples, codes, strict=True):
+        computed = {each.name: each.derive(sample, np.random.default_rng(0)) for each in once}
+        pixels = ((sample["image"] + 1.0) * 127.5).round().clamp(0, 255)
+        yield {
+            "codes": grid,
+            "image": pixels.to(torch.uint8).numpy(),
+            "labels": _array(sample.get("labels"), np.uint16, (0, 0)),
+            "depth": _array(sample.get("depth"), np.float16, (0, 0, 0)),
+            "keypoints": _array(sample.get("keypoints"), np.float32, (0, 0, 0)),
+            "class_label": int(sample.get("class_label", -1)),
+            "caption": str(sample.get("caption", "")),
+            "name": str(sample.get("name", "")),
+            "set": str(sample.get("set", "")),
+            **{
+                each.name: _array(computed[each.name], np.float32, (0, 0), lift=True)
+                for each in once
+            },
+        }
+
+
+def to_sample(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as the sample that it was made from, with `codes` int64 (h, w)."""
+    sample: dict[str, Any] = {
+        key: record[key] for key in ("name", "set", "caption") if record[key] != ""
+    }
+    sample["codes"] = torch.from_numpy(record["codes"].astype(np.int64))
+    sample["image"] = torch.from_numpy(record["image"].astype(np.float32)) / 127.5 - 1.0
+    if record["class_label"] >= 0:
+        sample["class_label"] = torch.tensor(record["class_label"])
+    types = {"labels": np.int64, "depth": np.float32, "keypoints": np.float32}
+    for key, kind in types.items():
+        if record[key].size:
+            sample[key] = torch.from_numpy(record[key].astype(kind))
+    for key in set(record) - set(sample) - set(types) - {"name", "set", "caption", "class_label"}:
+        if record[key].size:
+            sample[key] = torch.from_numpy(record[key][0].astype(np.float32))
+    return sample
+
+
+def _drawn(
+    mix: Mix, number: int, draws: int, batch_size: int, num_workers: int
+) -> Iterator[list[dict[str, Any]]]:
+    """All draws of the pictures of one set, in batches."""
+    start, stop = mix.offsets[number], mix.offsets[number + 1]
+    indices = [(index, draw) for draw in range(draws) for index in range(start, stop)]
+    batches = [
+        indices[first : first + batch_size] for first in range(0, len(indices), batch_size)
+    ]
+    loader: DataLoader[Any] = DataLoader(
+        mix, batch_sampler=batches, num_workers=num_workers, collate_fn=list
+    )
+    yield from loader
+
+
+def _array(
+    value: Tensor | None, kind: type[np.generic], empty: tuple[int, ...], lift: bool = False
+) -> np.ndarray:
+    """A tensor as an array of this type; shards want one number of dimensions for a field."""
+    if value is None:
+        return np.zeros(empty, kind)
+    array = value.detach().cpu().numpy().astype(kind)
+    return array[None] if lift else array
+
+
+def _new_folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def _litdata() -> Any:
+    try:
+        import litdata
+    except ImportError as error:
+        raise ImportError('caches of codes need litdata: pip install "taming[train]"') from error
+    return litdata
+
+
+def _litdata_writer() -> Any:
+    _litdata()
+    from litdata.streaming.writer import BinaryWriter
+
+    return BinaryWriter

@@ -1,0 +1,186 @@
+"""The data section of a second stage: the sets of pictures, as cached codes with drawn conditions.
+
+    data:
+      target: taming.training.codes_data.CodesData
+      params:
+        sets: [{path: data/rooms, size: 128}]     # as in taming.data.datamodule.ImageData
+        batch_size: 32
+        codes: {draws: 8}
+
+Every picture is drawn and encoded `draws` times into a cache before the first step; orders, known
+regions and dropping are drawn at each reading. Resuming and dividing among devices are those of
+`ImageData`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from taming.cond_stage.base import Condition
+from taming.config import check_arguments, from_mapping
+from taming.data.datamodule import ImageData, prepare_worker
+from taming.data.sampler import BatchSampler, Index, InOrder
+from taming.training.cache import CodesCache, Progress, build_cache, fingerprint
+from taming.training.codes import Dropping, Example, OrderShares, draw_example, stack_examples
+from taming.transformer.multi_task import MultiTaskTransformer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CodesSettings:
+    """The `codes` of the data section."""
+
+    draws: int = 8  # records of each training picture
+    cache: str | None = None  # folder; None: `cache` in the run directory
+    orders: OrderShares = field(default_factory=OrderShares)
+    dropping: Dropping = field(default_factory=Dropping)
+    encode_batch: int = 32  # pictures encoded at a time
+
+
+class Examples(Dataset):
+    """Examples of a cache; item (index, pass) is drawn from (seed, pass, index) alone."""
+
+    def __init__(
+        self,
+        cache: CodesCache,
+        conditions: Mapping[str, Condition],
+        settings: CodesSettings,
+        seed: int,
+    ) -> None:
+        self.cache, self.settings, self.seed = cache, settings, seed
+        # Workers get modules of their own, on the CPU; they derive values and embed nothing.
+        self.conditions = {name: copy.deepcopy(each).cpu() for name, each in conditions.items()}
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __getitem__(self, index: Index) -> Example:
+        record, turn = index
+        rng = np.random.default_rng((self.seed, turn, record))
+        settings = self.settings
+        return draw_example(
+            self.cache[record], self.conditions, settings.orders, settings.dropping, rng
+        )
+
+
+class CodesData(ImageData):
+    """Loaders of `CodesBatch`. `codes` has the fields of `CodesSettings`; the rest are `ImageData`'s.
+
+    The model is that of the trainer's module, or the one given to `attach`.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Mapping[str, Any] | str],
+        codes: Mapping[str, Any] | None = None,
+        **images: Any,
+    ) -> None:
+        check_arguments(ImageData, {"sets": sets, **images}, "data.params")
+        super().__init__(sets, **images)
+        self.settings = from_mapping(CodesSettings, codes or {}, "data.params.codes")
+        self._model: MultiTaskTransformer | None = None
+        self._caches: dict[str, CodesCache] = {}
+
+    def attach(self, model: MultiTaskTransformer, folder: str | Path) -> None:
+        """Use this model's first stage and conditions; `folder` is where the cache lies by default."""
+        self._model = model
+        self._folder = Path(self.settings.cache or Path(folder) / "cache")
+
+    def caches(self, progress: Progress | None = None) -> dict[str, CodesCache]:
+        """The caches "train" and "validation", built where they do not exist yet."""
+        model = self._model
+        assert model is not None, "attach a model first"
+        mixes = {"train": self.train, "validation": self.validation}
+        for split, mix in mixes.items():
+            if split in self._caches or mix is None:
+                continue
+            folder = self._folder / split
+            draws = self.settings.draws if split == "train" else 1
+            mark = fingerprint(model.first_stage_model, self._described(split, draws))
+            if folder.exists():
+                self._caches[split] = CodesCache(folder, mark)
+                continue
+            logger.info("encoding %d pictures %d times into %s", len(mix), draws, folder)
+            self._caches[split] = build_cache(
+                folder,
+                mix,
+                model.first_stage_model,
+                model.conditions,
+                draws=draws,
+                mark=mark,
+                batch_size=self.settings.encode_batch,
+                num_workers=self.num_workers,
+                progress=progress,
+            )
+        return self._caches
+
+    def _described(self, split: str, draws: int) -> dict[str, Any]:
+        """Everything but weights that decides what a record holds."""
+        model = self._model
+        assert model is not None, "attach a model first"
+        return {
+            "split": split,
+            "draws": draws,
+            "sets": [asdict(entry) for entry in self.sets],
+            "size": self.default_size,
+            "seed": self.seed,
+            "label_names": self.label_names,
+            "class_names": self.class_names,
+            "once": [name for name, each in model.conditions.items() if each.precomputed],
+        }
+
+    def train_dataloader(self) -> DataLoader:
+        cache = self.caches()["train"]
+        rank, replicas = self._device()
+        self._sampler = BatchSampler(
+            cache.lengths,
+            cache.sizes,
+            cache.weights,
+            self.batch_size,
+            seed=self.seed,
+            epoch_size=self.epoch_size,
+            rank=rank,
+            replicas=replicas,
+        )
+        if self._resume is not None:
+            self._sampler.resume_at(*self._resume)
+        return self._examples(cache, self._sampler)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        cache = self.caches().get("validation")
+        if cache is None:
+            return []
+        rank, replicas = self._device()
+        order = InOrder(
+            cache.lengths,
+            cache.sizes,
+            self.batch_size,
+            limit=self.validation_per_set,
+            rank=rank,
+            replicas=replicas,
+        )
+        return self._examples(cache, order)
+
+    def _examples(self, cache: CodesCache, sampler: BatchSampler | InOrder) -> DataLoader:
+        model = self._model
+        assert model is not None, "attach a model first"
+        examples = Examples(cache, model.conditions, self.settings, self.seed)
+        return DataLoader(
+            examples,
+            batch_sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=partial(stack_examples, conditions=examples.conditions),
+            worker_init_fn=prepare_worker,
+            persistent_workers=self.num_workers > 0,
+            multiprocessing_context=self.start_method if self.num_workers > 0 else None,
+        )
