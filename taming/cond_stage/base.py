@@ -11,14 +11,16 @@ are the same tensor, which is what classifier-free guidance (arXiv 2207.12598) s
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 Size = tuple[int, int]
+HIDDEN = 64  # channels between the patches of a control encoder
 
 
 class Combined(NamedTuple):
@@ -33,6 +35,7 @@ class Condition(nn.Module):
 
     name: ClassVar[str]
     kind: ClassVar[Literal["control", "prefix"]]
+    precomputed: ClassVar[bool] = False  # costly and the same at every reading: computed once
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -71,37 +74,43 @@ class Condition(nn.Module):
         raise NotImplementedError
 
 
-class ControlEncoder(nn.Sequential):
+class ControlEncoder(nn.Module):
     """A map at full resolution -> features on the latent grid: (B, C_in, H, W) -> (B, C, h, w).
 
-    Non-overlapping patch convolutions, at most 4x4 pixels at a time: a cell sees its own f x f
+    Patches of at most 4x4, then patches of those, each a linear layer: a cell sees its own f x f
     pixels and nothing else, whatever the shape of the picture. What lies around a cell is for the
-    trunk that all controls pass later. A map of zeros says "flat here" through the biases.
+    trunk that all controls pass later. (Strided convolutions compute the same, several times
+    slower on CPUs.)
     """
 
     def __init__(self, channels: int, width: int, downsample_factor: int) -> None:
+        super().__init__()
         steps = downsample_factor.bit_length() - 1
         if downsample_factor < 1 or 2**steps != downsample_factor:
             raise ValueError(f"downsample_factor is {downsample_factor}; it must be a power of two")
-        # The first patch is the larger one, so that the finest, costliest grid is left at once.
-        patches = [4] * (steps // 2) + [2] * (steps % 2) or [1]
-        layers: list[nn.Module] = []
-        for i, patch in enumerate(patches):
-            out = max(16, width // 2 ** (len(patches) - 1 - i))
-            layers += [nn.Conv2d(channels, out, patch, stride=patch), nn.SiLU()]
-            channels = out
-        super().__init__(*layers, nn.Conv2d(channels, width, 1))
         self.downsample_factor = downsample_factor
+        # The larger patch comes first, so that the finest, costliest grid is left at once.
+        self.patches = [4] * (steps // 2) + [2] * (steps % 2)
+        self.patches += [1] * (2 - len(self.patches))
+        sizes = [channels] + [min(HIDDEN, width)] * (len(self.patches) - 1) + [width]
+        self.layers = nn.ModuleList(
+            nn.Linear(patch * patch * c_in, c_out)
+            for patch, c_in, c_out in zip(self.patches, sizes[:-1], sizes[1:], strict=True)
+        )
 
-    def forward(self, input: Tensor) -> Tensor:
-        height, width = input.shape[-2:]
+    def forward(self, maps: Tensor) -> Tensor:
+        height, width = maps.shape[-2:]
         f = self.downsample_factor
         if height % f or width % f:
             raise ValueError(
                 f"a map of {height}x{width} does not divide into cells of {f}x{f} pixels; "
                 f"resize it to {max(1, round(height / f)) * f}x{max(1, round(width / f)) * f}"
             )
-        return super().forward(input)  # (B, C, h, w)
+        x = rearrange(maps, "b c h w -> b h w c")
+        for i, (patch, layer) in enumerate(zip(self.patches, self.layers, strict=True)):
+            x = F.silu(x) if i else x
+            x = layer(rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=patch, q=patch))
+        return rearrange(x, "b h w c -> b c h w")
 
 
 class ControlCondition(Condition):
@@ -158,7 +167,7 @@ class PrefixCondition(Condition):
 
 
 def combine(
-    conditions: Mapping[str, Condition],
+    conditions: Mapping[str, Condition] | nn.ModuleDict,
     values: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     grid: Size,
@@ -173,19 +182,20 @@ def combine(
     value is not looked at. `batch` is needed when nothing else tells B, `width` (C) when there is
     no condition at all.
     """
-    _check_names(conditions, values, present)
+    named = cast(dict[str, Condition], dict(conditions.items()))
+    _check_names(named, values, present)
     size = _batch_size(values, present, batch)
     control: Tensor | None = None
     prefix: list[Tensor] = []
-    for name, condition in conditions.items():
+    for name, condition in named.items():
         features = _features(condition, values.get(name), present.get(name), size, grid)
         if condition.kind == "prefix":
             prefix.append(features)
         else:
             control = features if control is None else control + features
     if control is None or not prefix:
-        like = _like(conditions)
-        channels = next((c.width for c in conditions.values()), width)
+        like = _like(named)
+        channels = next((c.width for c in named.values()), width)
         if channels is None:
             raise ValueError("there is no condition to tell how many channels to give; pass width")
         if control is None:

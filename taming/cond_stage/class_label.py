@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from taming.cond_stage.base import PrefixCondition, Size
 from taming.cond_stage.drawing import text_card
 from taming.config import nearest
+from taming.data.vocabulary import normalised
 
 
 class ClassLabel(PrefixCondition):
@@ -33,13 +34,15 @@ class ClassLabel(PrefixCondition):
 
     def read(self, source: Any, size: Size) -> Tensor:
         """A class by name or by index."""
-        if isinstance(source, str) and not source.strip().isdigit():
-            if source not in self.names:
+        if isinstance(source, str):
+            spelt = [normalised(name) for name in self.names]
+            if normalised(source) in spelt:
+                return torch.tensor(spelt.index(normalised(source)))
+            if not source.strip().isdigit():
                 raise ValueError(
                     f"class '{source}' is not among the {len(self.names)} classes of this model; "
                     f"{nearest(source, self.names)}"
                 )
-            return torch.tensor(self.names.index(source))
         try:
             index = int(source)
         except (TypeError, ValueError) as error:

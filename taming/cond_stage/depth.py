@@ -62,7 +62,10 @@ class Depth(ControlCondition):
 def _from_array(source: Any, kind: Kind) -> np.ndarray:
     """Inverse depth (H, W) of a picture, array or tensor."""
     if isinstance(source, Image.Image):
-        array = np.asarray(source if source.mode[0] in "IFL" else source.convert("L"))
+        grey = source.mode in ("L", "F") or source.mode.startswith("I")
+        array = np.asarray(source if grey else source.convert("RGB"))
+        if array.ndim == 3 and np.ptp(array.astype(np.int32), axis=-1).max() <= 2:
+            array = array[..., 0]  # grey, saved as colour
     else:
         array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
     array = array.squeeze()

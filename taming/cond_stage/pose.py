@@ -92,6 +92,9 @@ class Pose(ControlCondition):
         if grid is None:
             raise ValueError("poses carry no size of their own; pass the latent grid to embed")
         with torch.no_grad():
+            # People are stored largest first and most pictures show few: skip the empty places.
+            crowd = max(1, int((values[..., 2] > 0).any(dim=-1).sum(dim=-1).amax()))
+            values = values[:, :crowd]
             return render_maps(values.float(), (grid[0] * self.finer, grid[1] * self.finer))
 
     def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:

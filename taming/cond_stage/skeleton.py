@@ -25,11 +25,13 @@ LIMBS = (
 LIMB_INDICES = tuple((JOINTS.index(a), JOINTS.index(b)) for a, b in LIMBS)
 MAPS = len(JOINTS) + len(LIMBS)
 
+_MIDDLE = (136, 176, 104)
 _COLOURS = {  # the person's own left is blue, right is orange; upper and lower body differ in shade
     "left_upper": (66, 135, 214), "left_lower": (82, 190, 214),
     "right_upper": (224, 122, 52), "right_lower": (236, 176, 64),
-    "middle": (136, 176, 104), "left_face": (120, 120, 220), "right_face": (220, 110, 130),
+    "left_face": (120, 120, 220), "right_face": (220, 110, 130),
 }  # fmt: skip
+_BEARING = ("left_shoulder", "right_shoulder", "nose", "neck")
 _PAPER = (28, 28, 36)
 
 
@@ -82,6 +84,9 @@ def draw_sticks(people: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             continue
         extent = np.ptp(points[seen], axis=0).max()
         thick = max(fine * 1.6, min(extent, max(scale)) / 34)
+        left, right, nose, neck = (JOINTS.index(j) for j in _BEARING)
+        if seen[[left, right, nose]].all() and not seen[neck]:  # COCO has no neck
+            _stick(draw, (points[left] + points[right]) / 2, points[nose], thick, _MIDDLE)
         for (a, b), (start, end) in zip(LIMBS, LIMB_INDICES, strict=True):
             if seen[start] and seen[end]:
                 _stick(draw, points[start], points[end], thick, _colour(a, b))
@@ -108,7 +113,7 @@ def _stick(
 def _colour(a: str, b: str) -> tuple[int, int, int]:
     sides = {joint.split("_")[0] for joint in (a, b)} & {"left", "right"}
     if len(sides) != 1:
-        return _COLOURS["middle"]
+        return _MIDDLE
     parts = {joint.split("_")[-1] for joint in (a, b)}
     region = "face" if parts & {"eye", "ear"} else "lower" if parts & {"knee"} else "upper"
     return _COLOURS[f"{sides.pop()}_{region}"]

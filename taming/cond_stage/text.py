@@ -100,6 +100,7 @@ class Text(PrefixCondition):
     """Values are float32 (dim,), the embedding of one sentence."""
 
     name = "text"
+    precomputed = True
 
     def __init__(
         self,
