@@ -1,6 +1,4 @@
-"""Quantizers: features (B,D,h,w) to the nearest of V codes, with a gradient that passes through.
-
-`Quantizer` is the contract; here are its own nearest-neighbour forms:
+"""Quantizers by nearest neighbour in a table of codes.
 
 - `VectorQuantizer`: van den Oord et al., "Neural Discrete Representation Learning" (arXiv
   1711.00937, eq. 1-3). With `normalize=True` codes and features lie on the unit sphere, in few
@@ -8,33 +6,37 @@
 - `VectorQuantizer2`: the same with the published models' signature and their misplaced beta.
 - `EMAVectorQuantizer`: codes are running means of their features (1711.00937, appendix A.1).
 
-Everything is computed in float32, also inside autocast: in bfloat16 neighbouring codes tie.
-Quantizers know nothing of images or of the networks around them.
+All count the usage of their codes and can restart dead ones (Williams et al., arXiv 2002.08111,
+section 3; Dhariwal et al., arXiv 2005.00341, section 3.1).
 """
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from taming.first_stage.quantize_base import (
+    Quantized,
+    Quantizer,
+    QuantizerInfo,
+    RemappedQuantizer,
+    code_counts,
+)
+
+__all__ = [
+    "CodebookQuantizer",
+    "EMAVectorQuantizer",
+    "Quantized",
+    "Quantizer",
+    "QuantizerInfo",
+    "VectorQuantizer",
+    "VectorQuantizer2",
+    "nearest_code",
+]
+
 # Distances held at once; 2**22 float32 are 16 MB, about what stays in a processor's cache.
 CHUNK = 1 << 22
-
-
-class QuantizerInfo(NamedTuple):
-    perplexity: Tensor  # (): exp(entropy) of the codes of this batch, 1..V
-    min_encodings: None  # one-hot codes in the oldest published form; never needed
-    indices: Tensor  # int64; (B*h*w,) in the published form, else (B,h,w)
-
-
-class Quantized(NamedTuple):
-    z_q: Tensor  # (B, D, h, w), float32
-    loss: Tensor  # ()
-    info: QuantizerInfo
 
 
 def nearest_code(z: Tensor, codes: Tensor) -> Tensor:
@@ -48,66 +50,14 @@ def nearest_code(z: Tensor, codes: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def code_counts(indices: Tensor, codebook_size: int) -> Tensor:
-    """How often each code occurs: float32 (V,)."""
-    flat = indices.reshape(-1)
-    counts = torch.zeros(codebook_size, device=flat.device)
-    return counts.index_add_(0, flat, torch.ones_like(flat, dtype=counts.dtype))
-
-
-def perplexity(counts: Tensor) -> Tensor:
-    """exp(entropy): the number of equally frequent codes that would be as diverse."""
-    share = counts / counts.sum().clamp(min=1)
-    return torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum())
-
-
 def straight_through(z: Tensor, z_q: Tensor) -> Tensor:
     """The value of `z_q` with the gradient of `z`."""
     return z + (z_q - z).detach()
 
 
-class Quantizer(nn.Module):
-    """The contract: `forward`, `nearest`, `lookup`; V = `codebook_size`, D = `codebook_dim`."""
+class CodebookQuantizer(RemappedQuantizer):
+    """What quantizers with a table of codes `embedding.weight` share: usage and restarts."""
 
-    def __init__(self, codebook_size: int, codebook_dim: int) -> None:
-        super().__init__()
-        self.codebook_size = codebook_size
-        self.codebook_dim = codebook_dim
-
-    def forward(self, z: Tensor) -> Quantized:
-        """z (B,D,h,w) of any float type."""
-        raise NotImplementedError
-
-    def nearest(self, z: Tensor) -> Tensor:
-        """(B,D,h,w) -> int64 (B,h,w): the codes that `forward` uses outside training."""
-        raise NotImplementedError
-
-    def lookup(self, indices: Tensor) -> Tensor:
-        """int64 (B,h,w) in [0,V) -> (B,D,h,w), equal to `forward(z).z_q` of those codes."""
-        raise NotImplementedError
-
-    def get_codebook_entry(
-        self, indices: Tensor, shape: tuple[int, int, int, int] | None = None
-    ) -> Tensor:
-        """The published spelling of `lookup`: any shape of indices, shape = (b,h,w,c) or None.
-
-        Without `shape` the result is (N,D), one row an index.
-        """
-        if shape is None:
-            rows = self.lookup(indices.reshape(1, 1, -1))  # (1, D, 1, N)
-            return rearrange(rows, "1 d 1 n -> n d")
-        b, h, w, _ = shape
-        return self.lookup(indices.reshape(b, h, w))
-
-
-class CodebookQuantizer(Quantizer):
-    """What quantizers with a table of codes `embedding.weight` share: usage, restarts, remapping.
-
-    `remap` names a .npy file with the codes in use: indices then count only those (V is their
-    number), and others become `unknown_index`: "random", "extra" (one more index) or a number.
-    """
-
-    used: Tensor
     usage: Tensor
 
     def __init__(
@@ -119,17 +69,9 @@ class CodebookQuantizer(Quantizer):
         sane_index_shape: bool = True,
         usage_decay: float = 0.98,
     ) -> None:
-        super().__init__(n_e, e_dim)
-        self.n_e = n_e  # rows of the table
-        self.e_dim = e_dim
+        super().__init__(n_e, e_dim, remap, unknown_index, sane_index_shape)
         self.embedding: nn.Module
-        self.remap = remap
-        self.sane_index_shape = sane_index_shape
         self.usage_decay = usage_decay
-        self.unknown_index = unknown_index
-        self.re_embed = n_e
-        if remap is not None:
-            self._register_remap(remap)
         # Usage of each code relative to the average, 1 = average. Not part of published files.
         self.register_buffer("usage", torch.ones(n_e), persistent=False)
         self._recent: Tensor | None = None  # (N, D): where dead codes restart
@@ -162,12 +104,6 @@ class CodebookQuantizer(Quantizer):
 
     def _rows(self, indices: Tensor) -> Tensor:
         return rearrange(F.embedding(indices, self.table()), "b h w d -> b d h w")
-
-    def _info(self, indices: Tensor, counts: Tensor) -> QuantizerInfo:
-        shown = self._to_used(indices)
-        return QuantizerInfo(
-            perplexity(counts), None, shown if self.sane_index_shape else shown.reshape(-1)
-        )
 
     # --- usage and restarts ---
 
@@ -211,41 +147,6 @@ class CodebookQuantizer(Quantizer):
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         self.usage.copy_(state["usage"])
-
-    # --- remapping to the codes in use ---
-
-    def _register_remap(self, path: str) -> None:
-        used = torch.from_numpy(np.load(path).astype(np.int64))
-        if used.ndim != 1 or len(used) == 0 or int(used.min()) < 0 or int(used.max()) >= self.n_e:
-            raise ValueError(
-                f"{path} must list codes in [0, {self.n_e}); it holds {tuple(used.shape)} values "
-                "of another range. Count the codes of this very codebook anew"
-            )
-        self.register_buffer("used", used)
-        self.re_embed = len(used)
-        if self.unknown_index == "extra":
-            self.unknown_index = self.re_embed
-            self.re_embed += 1
-        self.codebook_size = self.re_embed
-
-    def _to_used(self, indices: Tensor) -> Tensor:
-        if self.remap is None:
-            return indices
-        count = len(self.used)
-        if self.unknown_index == "random":
-            # Drawn once for ever, so that the same picture has the same codes.
-            generator = torch.Generator().manual_seed(0)
-            places = torch.randint(count, (self.n_e,), generator=generator).to(indices.device)
-        else:
-            places = torch.full((self.n_e,), int(self.unknown_index), device=indices.device)
-        places[self.used] = torch.arange(count, device=indices.device)
-        return places[indices]
-
-    def _from_used(self, indices: Tensor) -> Tensor:
-        if self.remap is None:
-            return indices
-        # The extra index has no code of its own; the published form shows the first.
-        return self.used[torch.where(indices < len(self.used), indices, 0)]
 
 
 class VectorQuantizer(CodebookQuantizer):
@@ -298,7 +199,9 @@ class VectorQuantizer(CodebookQuantizer):
                 loss = self.beta * codebook_loss + commitment_loss
             else:
                 loss = codebook_loss + self.beta * commitment_loss
-            return Quantized(straight_through(z, z_q), loss, self._info(indices, counts))
+            return Quantized(
+                straight_through(z, z_q), loss, self._info(self._to_used(indices), counts)
+            )
 
 
 class VectorQuantizer2(VectorQuantizer):
@@ -315,6 +218,75 @@ class VectorQuantizer2(VectorQuantizer):
         legacy: bool = True,
     ) -> None:
         super().__init__(n_e, e_dim, beta, False, remap, unknown_index, sane_index_shape, legacy)
+
+
+class EmbeddingEMA(nn.Module):
+    """A table of codes that no optimiser moves: running means of the features of each code."""
+
+    weight: Tensor
+    cluster_size: Tensor
+    embed_avg: Tensor
+
+    def __init__(self, n_e: int, e_dim: int) -> None:
+        super().__init__()
+        weight = torch.randn(n_e, e_dim)
+        self.register_buffer("weight", weight)
+        self.register_buffer("cluster_size", torch.zeros(n_e))
+        self.register_buffer("embed_avg", weight.clone())
+
+
+class EMAVectorQuantizer(CodebookQuantizer):
+    """Nearest code; the codes follow their features; loss = beta |z - e|^2."""
+
+    embedding: EmbeddingEMA
+
+    def __init__(
+        self,
+        n_e: int,  # V
+        e_dim: int,  # D
+        beta: float = 0.25,
+        decay: float = 0.99,  # of the running means
+        eps: float = 1e-5,  # keeps codes that nothing uses finite
+        remap: str | None = None,
+        unknown_index: str | int = "random",
+        sane_index_shape: bool = True,
+        usage_decay: float = 0.98,
+    ) -> None:
+        super().__init__(n_e, e_dim, remap, unknown_index, sane_index_shape, usage_decay)
+        self.beta = beta
+        self.decay = decay
+        self.eps = eps
+        self.embedding = EmbeddingEMA(n_e, e_dim)
+
+    def forward(self, z: Tensor) -> Quantized:
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.float()
+            indices = self._assign(z)  # (B, h, w)
+            z_q = self._rows(indices)  # (B, D, h, w)
+            counts = self._observe(z, indices)
+            if self.training:
+                self._follow(z, indices, counts)
+            loss = self.beta * F.mse_loss(z, z_q)
+            info = self._info(self._to_used(indices), counts)
+            return Quantized(straight_through(z, z_q), loss, info)
+
+    @torch.no_grad()
+    def _follow(self, z: Tensor, indices: Tensor, counts: Tensor) -> None:
+        table = self.embedding
+        flat = rearrange(z, "b d h w -> (b h w) d")
+        sums = torch.zeros_like(table.embed_avg).index_add_(0, indices.flatten(), flat)  # (V, D)
+        table.cluster_size.lerp_(_sum_over_devices(counts.clone()), 1 - self.decay)
+        table.embed_avg.lerp_(_sum_over_devices(sums), 1 - self.decay)
+        # Laplace smoothing of the sizes (1711.00937, appendix A.1; Sonnet's implementation)
+        total = table.cluster_size.sum()
+        sizes = (table.cluster_size + self.eps) / (total + self.n_e * self.eps) * total
+        table.weight.copy_(table.embed_avg / sizes[:, None])
+
+    def _replace(self, indices: Tensor, rows: Tensor) -> None:
+        super()._replace(indices, rows)
+        size = self.embedding.cluster_size.mean()
+        self.embedding.cluster_size[indices] = size
+        self.embedding.embed_avg[indices] = rows * size
 
 
 def _sum_over_devices(counts: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from taming.checkpoint import LoadReport, load_weights, read_state_dict
 from taming.config import from_mapping, instantiate_from_config
 from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
-from taming.first_stage.quantize import Quantized, Quantizer, VectorQuantizer2
+from taming.first_stage.quantize import EMAVectorQuantizer, VectorQuantizer2
+from taming.first_stage.quantize_base import Quantized, Quantizer
+from taming.first_stage.quantize_gumbel import GumbelQuantizer
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class VQModel(nn.Module):
     """
 
     loss: nn.Module | None
+    quantize: Quantizer
 
     def __init__(
         self,
@@ -55,9 +58,13 @@ class VQModel(nn.Module):
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
         self.loss = instantiate_from_config(lossconfig) if lossconfig is not None else None
-        self.quantize = self._build_quantizer(
-            n_embed, embed_dim, quantizer, remap, sane_index_shape
-        )
+        if quantizer is None:
+            self.quantize = self._own_quantizer(n_embed, embed_dim, remap, sane_index_shape)
+        else:
+            given = {} if remap is None else {"remap": remap}
+            self.quantize = instantiate_from_config(
+                quantizer, n_e=n_embed, e_dim=embed_dim, **given
+            )
         self.quant_conv = nn.Conv2d(self.config.z_channels, embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(embed_dim, self.config.z_channels, 1)
         if colorize_nlabels is not None:
@@ -65,22 +72,13 @@ class VQModel(nn.Module):
         if ckpt_path is not None:
             self.init_from_ckpt(ckpt_path, ignore_keys)
 
-    def _build_quantizer(
-        self,
-        n_embed: int,
-        embed_dim: int,
-        quantizer: Mapping[str, Any] | None,
-        remap: str | None,
-        sane_index_shape: bool,
+    def _own_quantizer(
+        self, n_embed: int, embed_dim: int, remap: str | None, sane_index_shape: bool
     ) -> Quantizer:
-        if quantizer is None:
-            return VectorQuantizer2(
-                n_embed, embed_dim, beta=0.25, remap=remap, sane_index_shape=sane_index_shape
-            )
-        extra: dict[str, Any] = {"n_e": n_embed, "e_dim": embed_dim}
-        if remap is not None:
-            extra["remap"] = remap
-        return instantiate_from_config(quantizer, **extra)
+        """What a config without `quantizer` means."""
+        return VectorQuantizer2(
+            n_embed, embed_dim, beta=0.25, remap=remap, sane_index_shape=sane_index_shape
+        )
 
     @property
     def downsample_factor(self) -> int:
@@ -98,7 +96,7 @@ class VQModel(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B,3,H,W) -> what the quantizer rounds: (B,D,h,w)."""
-        self._check_size(x)
+        check_size(x, self.downsample_factor)
         return self.quant_conv(self.encoder(x))  # (B, D, h, w)
 
     def decode(self, z_q: Tensor) -> Tensor:
@@ -151,12 +149,59 @@ class VQModel(nn.Module):
         low, high = colours.min(), colours.max()
         return 2.0 * (colours - low) / (high - low).clamp(min=1e-12) - 1.0
 
-    def _check_size(self, x: Tensor) -> None:
-        f = self.downsample_factor
-        h, w = x.shape[-2:]
-        if x.ndim != 4 or h % f or w % f or h < f or w < f:
-            fits = f"{max(h // f, 1) * f}x{max(w // f, 1) * f}"
-            raise ValueError(
-                f"images of {h}x{w} (shape {tuple(x.shape)}) do not divide by the first stage's "
-                f"factor {f}; crop or resize them to multiples of {f}, such as {fits}"
-            )
+
+def check_size(x: Tensor, factor: int) -> None:
+    """ValueError unless x is (B,C,H,W) with H and W multiples of `factor`."""
+    h, w = x.shape[-2:]
+    if x.ndim != 4 or h % factor or w % factor or h < factor or w < factor:
+        fits = f"{max(h // factor, 1) * factor}x{max(w // factor, 1) * factor}"
+        raise ValueError(
+            f"images of {h}x{w} (shape {tuple(x.shape)}) do not divide by the first stage's "
+            f"factor {factor}; crop or resize them to multiples of {factor}, such as {fits}"
+        )
+
+
+class EMAVQ(VQModel):
+    """A `VQModel` whose codes follow their features instead of a gradient."""
+
+    def _own_quantizer(
+        self, n_embed: int, embed_dim: int, remap: str | None, sane_index_shape: bool
+    ) -> Quantizer:
+        return EMAVectorQuantizer(
+            n_embed, embed_dim, beta=0.25, remap=remap, sane_index_shape=sane_index_shape
+        )
+
+
+class GumbelVQ(VQModel):
+    """A `VQModel` that draws its codes from a softmax.
+
+    `temperature_scheduler_config` is `{target, params}` of a callable step -> temperature.
+    """
+
+    def __init__(
+        self,
+        ddconfig: Mapping[str, Any],
+        lossconfig: Mapping[str, Any] | None = None,
+        n_embed: int = 8192,
+        embed_dim: int = 256,
+        temperature_scheduler_config: Mapping[str, Any] | None = None,
+        kl_weight: float = 1e-8,
+        **options: Any,  # as for VQModel
+    ) -> None:
+        self._kl_weight = kl_weight
+        super().__init__(ddconfig, lossconfig, n_embed, embed_dim, **options)
+        self.temperature_scheduler = (
+            instantiate_from_config(temperature_scheduler_config)
+            if temperature_scheduler_config is not None
+            else None
+        )
+
+    def _own_quantizer(
+        self, n_embed: int, embed_dim: int, remap: str | None, sane_index_shape: bool
+    ) -> Quantizer:
+        return GumbelQuantizer(n_embed, embed_dim, kl_weight=self._kl_weight, remap=remap)
+
+    def set_step(self, step: int) -> None:
+        """Moves the temperature along its schedule; called before every training step."""
+        if self.temperature_scheduler is not None and isinstance(self.quantize, GumbelQuantizer):
+            self.quantize.temperature = float(self.temperature_scheduler(step))

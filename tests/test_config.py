@@ -1,0 +1,173 @@
+"""Laws of configuration: nothing misspelt passes, and the nearest word is named."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from taming.config import (
+    ConfigError,
+    from_mapping,
+    get_obj_from_str,
+    instantiate_from_config,
+    load_config,
+    to_yaml,
+)
+
+LINEAR = {"target": "torch.nn.Linear", "params": {"in_features": 2, "out_features": 3}}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text("model:\n  width: 8\n  sizes: [1, 2]\nrate: 1e-4\n")
+    return path
+
+
+def test_later_files_win(base: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later.yaml"
+    later.write_text("model: {width: 16}\n")
+    config = load_config([base, later])
+    assert config.model.width == 16
+    assert config.model.sizes == [1, 2]
+
+
+def test_overrides_win_over_files_and_are_typed(base: Path) -> None:
+    config = load_config(base, ["model.width=4", "rate=3e-5", "new.list=[1,a]", "model.sizes[0]=7"])
+    assert config.model.width == 4
+    assert config.rate == 3e-5
+    assert config.new.list == [1, "a"]
+    assert config.model.sizes == [7, 2]
+
+
+def test_a_missing_file_names_the_nearest(base: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'base\.yaml'"):
+        load_config(base.with_name("bse.yaml"))
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "a: 1\n b: 2\n"])
+def test_what_is_no_mapping_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("override", ["model.width", "=3"])
+def test_an_override_needs_key_and_value(base: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        load_config(base, [override])
+
+
+# --- targets -------------------------------------------------------------------------------------
+
+
+def test_target_and_params_build_an_object() -> None:
+    layer = instantiate_from_config(OmegaConf.create(LINEAR), bias=False)
+    assert isinstance(layer, torch.nn.Linear)
+    assert layer.bias is None
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("torch.nn.Linaer", "did you mean 'Linear'"),
+        ("torch.nnn.Linear", "did you mean 'nn'"),
+        ("taming.confg.X", "did you mean 'config'"),
+        ("Linear", r"package\.module\.Name"),
+        ("os.system", "TAMING_TARGETS"),
+        ("torchvision_like.Model", "outside the packages"),
+    ],
+)
+def test_unknown_targets_name_the_nearest(target: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        get_obj_from_str(target)
+
+
+@pytest.mark.parametrize("target", ["torch.load", "torch.hub.load", "taming.config.Path"])
+def test_configs_cannot_call_what_is_no_part_of_a_model(target: str) -> None:
+    with pytest.raises(ConfigError, match="not a class that a configuration may build"):
+        get_obj_from_str(target)
+
+
+def test_own_packages_are_trusted_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMING_TARGETS", "decimal.,")
+    assert get_obj_from_str("decimal.Decimal").__name__ == "Decimal"
+
+
+def test_unknown_params_name_the_nearest() -> None:
+    wrong = {"target": "torch.nn.Linear", "params": {"in_featurs": 2, "out_features": 3}}
+    with pytest.raises(ConfigError, match=r"'in_featurs'; did you mean 'in_features'"):
+        instantiate_from_config(wrong)
+
+
+def test_missing_params_are_named() -> None:
+    with pytest.raises(ConfigError, match="missing 'out_features'"):
+        instantiate_from_config({"target": "torch.nn.Linear", "params": {"in_features": 2}})
+
+
+@pytest.mark.parametrize("section", [{}, {"params": {}}, 3, {**LINEAR, "in_features": 2}])
+def test_a_section_is_target_and_params(section: object) -> None:
+    with pytest.raises(ConfigError):
+        instantiate_from_config(section)
+
+
+# --- dataclasses ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    depth: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    size: tuple[int, int]
+    inner: Inner = Inner()
+    rate: float = 1.0
+    many: tuple[Inner, ...] = ()
+    maybe: Inner | None = None
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    on: bool = False
+
+
+def test_sections_become_frozen_dataclasses() -> None:
+    section = OmegaConf.create(
+        {
+            "size": [1, 2],
+            "inner": {"depth": 3},
+            "rate": 2,
+            "many": [{"depth": 4}],
+            "weights": {"a": 1},
+        }
+    )
+    options = from_mapping(Options, section, "data")
+    assert options == Options((1, 2), Inner(3), 2.0, (Inner(4),), None, {"a": 1.0})
+    assert isinstance(options.rate, float)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"size": [1, 2], "ratte": 1}, r"data: unknown key 'ratte'; did you mean 'rate'"),
+        ({"size": [1, 2], "inner": {"dpth": 1}}, r"data\.inner: unknown key 'dpth'"),
+        ({"size": [1, 2, 3]}, r"data\.size: expected 2 values"),
+        ({"size": [1, "x"]}, r"data\.size\[1\]: expected int, found 'x'"),
+        ({"size": 3}, r"data\.size: expected a list"),
+        ({"size": [1, 2], "on": 1}, r"data\.on: expected bool"),
+        ({"size": [1, 2], "rate": True}, r"data\.rate: expected float"),
+        ({}, r"data: missing 'size'"),
+    ],
+)
+def test_wrong_sections_say_where_and_what(section: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(Options, section, "data")
+
+
+def test_yaml_of_a_dataclass_reads_back(tmp_path: Path) -> None:
+    options = Options((1, 2), many=(Inner(2),), rate=1e-5, maybe=Inner(7))
+    path = tmp_path / "options.yaml"
+    path.write_text(to_yaml(options))
+    assert from_mapping(Options, load_config(path)) == options
