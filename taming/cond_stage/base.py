@@ -36,6 +36,7 @@ class Condition(nn.Module):
     name: ClassVar[str]
     kind: ClassVar[Literal["control", "prefix"]]
     precomputed: ClassVar[bool] = False  # costly and the same at every reading: computed once
+    vocabulary: ClassVar[str | None] = None  # the data's list of words that becomes `names`
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -225,14 +226,15 @@ def _features(
             f"'{condition.name}' is marked present in {int(present.sum())} of {batch} "
             f"images but has no values; stack its values, with blank() for the rest"
         )
-    features = condition.embed(values, grid)
-    if features.shape != absent.shape:
+    # Most images lack most conditions: only those that have it are embedded.
+    rows = present.nonzero()[:, 0].to(values.device)
+    features = condition.embed(values if len(rows) == batch else values[rows], grid)
+    if features.shape[1:] != absent.shape[1:]:
         raise ValueError(
-            f"'{condition.name}' gives features {tuple(features.shape)}, the latent "
-            f"grid wants {tuple(absent.shape)}; resize the value to the picture"
+            f"'{condition.name}' gives features {tuple(features.shape[1:])}, the latent grid wants "
+            f"{tuple(absent.shape[1:])}; resize the value to the picture"
         )
-    keep = present.to(absent.device).reshape(-1, *[1] * (absent.ndim - 1))  # (B, 1, ...)
-    return torch.where(keep, features.to(absent.dtype), absent)
+    return absent.index_copy(0, rows, features.to(absent.dtype))
 
 
 def _check_names(

@@ -21,6 +21,7 @@ class ClassLabel(PrefixCondition):
     """Values are int64 (), an index into `names`."""
 
     name = "class_label"
+    vocabulary = "class_names"
 
     def __init__(self, width: int, names: Sequence[str], tokens: int = 1) -> None:
         super().__init__(width, tokens)

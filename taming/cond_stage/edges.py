@@ -20,7 +20,7 @@ from taming.cond_stage.sources import as_image, describe, to_float, to_pixels
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
-def find_edges(image: Tensor, sigma: float = 1.2, low: float = 0.05, high: float = 0.12) -> Tensor:
+def find_edges(image: Tensor, sigma: float = 1.2, low: float = 0.03, high: float = 0.08) -> Tensor:
     """Thin edges of a picture: (3, H, W) in [-1, 1] -> float32 (1, H, W), 0 or 1.
 
     `low` and `high` are slopes per pixel of brightness in [0, 1]: a line begins where `high` is

@@ -3,7 +3,8 @@
 Masks are bool, True where the picture is kept. A convolutional encoder spreads whatever stands in
 a hole over its neighbourhood, so the hole is filled before encoding with the smoothest picture
 that agrees with its rim: the solution of Laplace's equation (P. Perez et al., Poisson image
-editing, 2003, with guidance field zero), found from coarse to fine (full multigrid, A. Brandt, 1977).
+editing, 2003, with guidance field zero), found from coarse to fine (full multigrid, A. Brandt,
+1977).
 """
 
 import math
@@ -17,7 +18,7 @@ from torch import Tensor
 
 Size = tuple[int, int]
 
-CYCLES = 2  # per level
+CYCLES = 3  # per level; leaves about a quarter of a grey level in photographs
 
 
 def check_mask(mask: Tensor, what: str = "the mask") -> None:
@@ -42,7 +43,7 @@ def fill_hole(image: Tensor, mask: Tensor) -> Tensor:
     kept = mask.to(image.device).bool().expand(*shape[:-3], *shape[-2:])
     kept = kept.reshape(-1, 1, *shape[-2:])  # (B, 1, H, W)
     filled = _fill(torch.where(kept, pictures, 0.0), kept)
-    # The exact solution has its extremes on the rim; two cycles may leave it by a grey level.
+    # The exact solution has its extremes on the rim; a few cycles may miss it by a grey level.
     lowest = torch.where(kept, pictures, torch.inf).amin(dim=(-2, -1), keepdim=True)
     highest = torch.where(kept, pictures, -torch.inf).amax(dim=(-2, -1), keepdim=True)
     filled = filled.clamp(lowest, highest)
@@ -50,7 +51,7 @@ def fill_hole(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def _fill(image: Tensor, kept: Tensor) -> Tensor:
-    """Full multigrid: the fill of the picture at half its size, refined by two V-cycles."""
+    """Full multigrid: the fill of the picture at half its size, refined by V-cycles."""
     if bool(kept.all()):
         return image
     # A coarse pixel is the mean of the kept ones under it, and known if there is any: every level

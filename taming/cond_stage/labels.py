@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import distinct_colours
 from taming.cond_stage.sources import describe, is_path
-from taming.data.annotations import LabelReader, LabelTable, read_labels
+from taming.data.annotations import LabelReader, LabelTable, ids_of_colours, read_labels
 from taming.data.batch import VOID
 
 CHANNELS = 16  # of the vector that stands for a label
@@ -29,6 +29,7 @@ class Labels(ControlCondition):
     """Values are int64 (H, W), indices into `names`, 255 where nothing is said."""
 
     name = "labels"
+    vocabulary = "label_names"
 
     def __init__(
         self,
@@ -70,7 +71,10 @@ class Labels(ControlCondition):
             return read_labels(path, self.names)
         table = LabelTable(
             dict(enumerate(self.names)),
-            {i: (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(self.palette)},
+            {
+                i: (int(r), int(g), int(b))
+                for i, (r, g, b) in enumerate(self.palette[: len(self.names)])
+            },
             f"this model's vocabulary of {len(self.names)} names",
         )
         return LabelReader(table, self.names)(path)
@@ -82,7 +86,8 @@ class Labels(ControlCondition):
         array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
         if array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8:
             if np.ptp(array, axis=-1).any():
-                return self._nearest(array, describe(source))
+                known = np.arange(len(self.names))
+                return ids_of_colours(array, self.palette[known], known, describe(source))
             array = array[..., 0]  # ids, saved as grey RGB
         if array.ndim != 2 or array.dtype.kind not in "uib" or array.size == 0:
             raise ValueError(
@@ -97,26 +102,6 @@ class Labels(ControlCondition):
                 f"is labelled"
             )
         return array
-
-    def _nearest(self, picture: np.ndarray, what: str) -> np.ndarray:
-        """The label whose colour is nearest; ValueError where much is unlike all of them."""
-        ids = np.append(np.arange(len(self.names)), VOID)
-        flat = picture.reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1)
-        seen, inverse = np.unique(flat, return_inverse=True)
-        colours = np.stack([seen >> 16, (seen >> 8) & 255, seen & 255], axis=-1)
-        best = np.zeros(len(seen), dtype=np.int64)
-        distance = np.full(len(seen), np.inf)
-        for row, colour in enumerate(self.palette[ids].astype(np.int64)):
-            away = np.linalg.norm(colours - colour, axis=-1)
-            best = np.where(away < distance, row, best)
-            distance = np.minimum(distance, away)
-        share = float((distance[inverse] > 24).mean())
-        if share > 0.2:  # brushes and JPEG blur some rims; more than that is another palette
-            raise ValueError(
-                f"{share:.0%} of the pixels of {what} are unlike every colour of the palette; "
-                f"paint in the palette's colours, or give ids"
-            )
-        return ids[best[inverse]].reshape(picture.shape[:2])
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         labels = sample.get("labels")

@@ -1,0 +1,103 @@
+"""What the training modules of both stages share: averaged weights, precision, validation, export."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from taming.first_stage.ema import EMA
+from taming.training.settings import TrainingSettings
+
+
+class StageTraining(pl.LightningModule):
+    """Wires a plain model to Lightning. A subclass states its steps, optimisers and pictures."""
+
+    def __init__(self, model: nn.Module, settings: TrainingSettings, learning_rate: float) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.learning_rate = learning_rate
+        self.ema = EMA(model, settings.ema_decay, exclude=("loss.", "first_stage_model."))
+
+    def setup(self, stage: str) -> None:
+        if self.settings.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def mixed(self) -> contextlib.AbstractContextManager[Any]:
+        """bf16 autocast where it pays, else nothing."""
+        if self.settings.autocasts(self.device):
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def images(self, batch: dict[str, Any]) -> Tensor:
+        """The pictures of a batch (B, 3, H, W), laid out as the convolutions like them."""
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        return batch["image"].contiguous(memory_format=layout)
+
+    def steps_done(self) -> int:
+        """Optimiser steps of the model, whatever Lightning counts."""
+        return self.global_step
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Grids to look at, uint8 (H, W, 3), by name; with the averaged weights."""
+        raise NotImplementedError
+
+    def export(self) -> dict[str, Tensor]:
+        """The weights that are kept: averaged, without losses."""
+        state = self.model.state_dict()
+        trained = self.ema.weights()
+        return {
+            name: trained.get(name, tensor)
+            for name, tensor in state.items()
+            if not name.startswith("loss.")
+        }
+
+    def on_validation_start(self) -> None:
+        self.ema.swap()
+
+    def on_validation_end(self) -> None:
+        self.ema.swap()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ema"] = self.ema.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ema.load_state_dict(checkpoint["ema"])
+
+
+def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: weight decay for matrices, none for vectors, embeddings and norms."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in tables]
+    rest = [p for p in trained if p.ndim < 2 or id(p) in tables]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+
+
+def as_pixels(images: Tensor) -> np.ndarray:
+    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
+    pixels = ((images.detach().float().cpu() + 1.0) * 127.5).round().clamp(0, 255)
+    return rearrange(pixels.to(torch.uint8), "b c h w -> b h w c").numpy()
+
+
+def grid_picture(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
+    """Rows of pictures (n, H, W, 3) of one size as one picture, uint8."""
+    height, width = rows[0].shape[1:3]
+    columns = max(len(row) for row in rows)
+    canvas = np.full(
+        (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8
+    )
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            top, left = gap + r * (height + gap), gap + c * (width + gap)
+            canvas[top : top + height, left : left + width] = picture
+    return canvas

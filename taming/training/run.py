@@ -1,0 +1,242 @@
+"""From a config to a run directory: builds everything, trains, and leaves a model that stands alone.
+
+    runs/<name>/config.yaml  weights.safetensors  checkpoints/last.ckpt  images/  history.csv  train.log
+
+The config that is written is the resolved one: vocabularies, sizes and the first stage's own config
+are in it, so that `taming.load` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn
+
+from taming.checkpoint import CheckpointError, atomic_write
+from taming.config import (
+    ConfigError,
+    from_mapping,
+    get_obj_from_str,
+    instantiate_from_config,
+    load_config,
+    nearest,
+    plain,
+    to_yaml,
+)
+from taming.first_stage.vqgan import VQModel
+from taming.loading import CONFIG, expand_first_stage
+from taming.training.callbacks import LAST, SaveRun, TimeLimit, WriteHistory, WritePictures
+from taming.training.settings import TrainingSettings
+from taming.transformer.multi_task import MultiTaskTransformer
+
+logger = logging.getLogger(__name__)
+
+SECTIONS = ("name", "seed", "model", "data", "training", "trainer")
+RUNS = Path("runs")
+
+
+def train(
+    config: Mapping[str, Any],
+    resume: str | Path | None = None,
+    dry_run: bool = False,
+    name: str | None = None,
+) -> Path:
+    """Train what the config describes; returns the run directory.
+
+    `resume` is a run directory: its own config is used, with the sections given here on top, and
+    the loss sequence goes on as if it had never stopped.
+    """
+    if resume is not None:
+        folder = Path(resume)
+        if not (folder / LAST).is_file():
+            raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
+        config = plain(load_config(folder / CONFIG)) | plain(config)
+    config = check_sections(plain(config))
+    pl.seed_everything(config["seed"], verbose=False)
+    data = instantiate_from_config(config["data"])
+    config["model"] = complete_model_config(config["model"], data)
+    if dry_run:
+        from taming.training.report import report
+
+        report(config, data)
+        return RUNS / (name or config["name"])
+    if resume is None:
+        folder = new_run_directory(name or config["name"])
+    with logged_to(folder / "train.log"):
+        _fit(config, data, folder, folder / LAST if resume is not None else None)
+    return folder
+
+
+def _fit(config: dict[str, Any], data: Any, folder: Path, checkpoint: Path | None) -> None:
+    settings = config["training"]
+    section = {key: config["model"][key] for key in ("target", "params") if key in config["model"]}
+    model = instantiate_from_config(section)
+    options = dict(config["trainer"])
+    with atomic_write(folder / CONFIG) as partial:
+        partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
+    if hasattr(data, "attach"):
+        data.attach(model, folder)
+    devices = options.get("devices", "auto")
+    count = devices if isinstance(devices, int) else 1
+    rate = learning_rate(config, data.batch_size, count * int(options.get("num_nodes", 1)))
+    own = {key: options.pop(key) for key in OWN_OPTIONS if key in options and is_manual(model)}
+    module = wrap(model, settings=settings, learning_rate=rate, **own)
+    trainer = pl.Trainer(
+        default_root_dir=folder,
+        logger=_loggers(folder),
+        callbacks=_callbacks(folder, module.settings),
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        **{"log_every_n_steps": 20, "num_sanity_val_steps": 0, "max_epochs": -1, **options},
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+# Manual optimisation leaves these to the module; see `taming.training.first_stage`.
+OWN_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val", "max_steps")
+
+
+def is_manual(model: nn.Module) -> bool:
+    return isinstance(model, VQModel)
+
+
+def wrap(
+    model: nn.Module,
+    settings: TrainingSettings | Mapping[str, Any] | None = None,
+    learning_rate: float = 3e-4,
+    **options: Any,
+) -> Any:
+    """A LightningModule for this model, for those who bring their own `pl.Trainer`.
+
+    `settings` are those of the `training` section. A first stage optimises manually, so its
+    `accumulate_grad_batches`, `gradient_clip_val` and `max_steps` are given here, not to the
+    trainer, which should be made with `use_distributed_sampler=False`.
+    """
+    if not isinstance(settings, TrainingSettings):
+        settings = from_mapping(TrainingSettings, settings or {}, "training")
+    if isinstance(model, VQModel):
+        from taming.training.first_stage import FirstStageTraining
+
+        return FirstStageTraining(model, settings, learning_rate, **options)
+    if isinstance(model, MultiTaskTransformer):
+        from taming.training.second_stage import SecondStageTraining
+
+        return SecondStageTraining(model, settings, learning_rate, **options)
+    raise TypeError(f"there is no training for {type(model).__name__}; wrap a VQModel or a "
+                    f"MultiTaskTransformer")
+
+
+def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with every section there; unknown ones are errors."""
+    for key in config:
+        if key not in SECTIONS:
+            raise ConfigError(f"unknown section '{key}' of the config; {nearest(key, SECTIONS)}")
+    for key in ("model", "data"):
+        if key not in config:
+            raise ConfigError(f"the config has no section '{key}'")
+    settings = from_mapping(TrainingSettings, config.get("training") or {}, "training")
+    return {
+        "name": str(config.get("name") or "run"),
+        "seed": int(config.get("seed", 0)),
+        "model": deepcopy(dict(config["model"])),
+        "data": dict(config["data"]),
+        "training": vars(settings).copy(),
+        "trainer": dict(config.get("trainer") or {}),
+    }
+
+
+def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """What the data decides, written into the model's config: vocabularies and picture sizes."""
+    model = expand_first_stage(model)
+    params = model.get("params") or {}
+    if "cond_stage_config" not in params:
+        return model
+    for section in params["cond_stage_config"].values():
+        words = get_obj_from_str(section["target"]).vocabulary
+        if words is not None and "names" not in (section.get("params") or {}):
+            section["params"] = {**(section.get("params") or {}), "names": getattr(data, words)}
+    if "sizes" not in params:
+        params["sizes"] = sorted({tuple(size) for size in data.train.sizes})
+    return model
+
+
+def for_reading(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved config without weights to start from: the run directory carries its own."""
+    config = deepcopy(dict(config))
+    params = config["model"].get("params") or {}
+    first_stage = params.get("first_stage_config")
+    if isinstance(first_stage, Mapping):
+        (first_stage.get("params") or {}).pop("ckpt_path", None)
+    return config
+
+
+def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> float:
+    """Base rate x batch x devices x accumulation, as it always was here; or `learning_rate`."""
+    model, trainer = config["model"], config["trainer"]
+    fixed = model.get("learning_rate")
+    if fixed is not None:
+        logger.info("learning rate %.2e", fixed)
+        return float(fixed)
+    base = float(model.get("base_learning_rate", 4.5e-6))
+    accumulation = int(trainer.get("accumulate_grad_batches", 1))
+    rate = base * batch_size * devices * accumulation
+    logger.info(
+        "learning rate %.1e x %d images x %d devices x %d accumulated = %.2e",
+        base, batch_size, devices, accumulation, rate,
+    )  # fmt: skip
+    return rate
+
+
+def new_run_directory(name: str) -> Path:
+    """runs/name, or runs/name-2, -3, ... where that exists."""
+    for number in range(1, 10_000):
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            return folder
+    raise OSError(f"{RUNS} has ten thousand runs named {name}; remove some")
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Everything `taming` logs also goes into this file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("taming")
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+        handler.close()
+
+
+def _loggers(folder: Path) -> list[Any] | bool:
+    try:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        return [TensorBoardLogger(folder, name="", version="tensorboard")]
+    except (ImportError, ModuleNotFoundError):
+        logger.warning('no curves in TensorBoard: pip install "taming[train]"')
+        return False
+
+
+def _callbacks(folder: Path, settings: TrainingSettings) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = [
+        pl.callbacks.RichProgressBar(),
+        WriteHistory(folder, settings.log_every),
+        WritePictures(folder, settings.pictures_every),
+        SaveRun(folder, settings.checkpoint_minutes),
+    ]
+    if settings.max_minutes is not None:
+        callbacks.append(TimeLimit(settings.max_minutes))
+    return callbacks

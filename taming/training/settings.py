@@ -1,0 +1,70 @@
+"""The `training` section of a config, checked: how a run learns, saves and stops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Options shared by both stages; the first stage's own come last."""
+
+    max_minutes: float | None = None  # stop, saved, after so long; None: when the trainer says
+    warmup_steps: int = 200  # learning rate grows linearly from 0
+    decay: Literal["cosine", "constant"] = "constant"  # what it does afterwards
+    decay_steps: int | None = None  # length of the cosine; None: trainer.max_steps
+    final_rate: float = 0.02  # share of the learning rate at the end of the cosine
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.05
+    ema_decay: float = 0.999  # average of weights that is exported; 0 exports the weights themselves
+    precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where there are units for it
+    channels_last: bool = True  # memory layout of convolutions
+    compile: bool = False  # torch.compile; pays after minutes
+    checkpoint_minutes: float = 10.0
+    log_every: int = 20  # steps
+    pictures_every: int = 1000  # steps
+    pictures: int = 4  # pictures of a grid
+    # First stage
+    discriminator_rate: float = 1.0  # learning rate of the discriminator, as a share
+    restart_every: int = 50  # steps between restarts of dead codes; 0: never
+    restart_until: int | None = None  # last step with restarts; None: half of the cosine
+    # Second stage
+    sampling_steps: int = 24  # steps for the pictures of a grid
+    guidance: float = 2.0  # guidance scale of the pictures of a grid
+
+    def __post_init__(self) -> None:
+        if self.decay == "cosine" and self.decay_steps is not None and self.decay_steps < 1:
+            raise ValueError(f"training.decay_steps is {self.decay_steps}; give at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay is {self.ema_decay}; give a number in [0, 1)")
+
+    def rate(self, step: int) -> float:
+        """Learning rate at this step, as a share of the base rate."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.decay == "constant" or self.decay_steps is None:
+            return warm
+        progress = min(1.0, step / self.decay_steps)
+        falling = 0.5 * (1 + math.cos(math.pi * progress))
+        return warm * (self.final_rate + (1 - self.final_rate) * falling)
+
+    def autocasts(self, device: torch.device) -> bool:
+        """Whether to compute in bf16: asked for, or where the device has units for it."""
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        return has_bf16_units(device)
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Without them bf16 is emulated, and several times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(
+            torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportAttributeAccessIssue]
+            or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportAttributeAccessIssue]
+        )
+    return False
