@@ -10,7 +10,6 @@ from taming.data.mix import Mix
 from taming.data.paired_folder import PairedFolder, open_set
 from taming.data.pictures import UnreadableImage, read_image, to_rgb
 from taming.data.sampler import BatchSampler
-from taming.data.vocabulary import label_palette
 
 __all__ = [
     "ANNOTATIONS",
@@ -23,7 +22,6 @@ __all__ = [
     "PairedFolder",
     "UnreadableImage",
     "collate",
-    "label_palette",
     "normalised_depth",
     "open_set",
     "read_depth",

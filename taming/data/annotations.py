@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taming.data.batch import VOID
-from taming.data.vocabulary import label_palette, lookup_table
+from taming.data.vocabulary import lookup_table
 
 PathLike = str | os.PathLike[str]
 
@@ -82,18 +82,20 @@ class LabelReader:
     def __init__(self, table: LabelTable, vocabulary: Sequence[str], ignore: Iterable[str] = ()):
         self.table = table
         self.ids, self.absent = lookup_table(table.names, vocabulary, ignore)
-        self.own_ids = np.array(sorted(table.names))
-        colours = label_palette(int(self.own_ids.max()) + 1)[self.own_ids]
-        for row, index in enumerate(self.own_ids):
-            if index in table.colours:
-                colours[row] = table.colours[int(index)]
-        self.colours = colours
+        self.coloured = np.array(sorted(table.colours), dtype=np.uint16)
+        rows = [table.colours[int(index)] for index in self.coloured]
+        self.colours = np.array(rows, dtype=np.uint8).reshape(-1, 3)
 
     def __call__(self, path: PathLike) -> NDArray[np.int16]:
         """Vocabulary ids (H, W), VOID where unlabelled."""
         values = _label_values(path)
         if values.ndim == 3:
-            values = _ids_of_colours(values, self.colours, self.own_ids, path)
+            if not len(self.colours):
+                raise ValueError(
+                    f"{path} is painted in colours, but {self.table.path} gives none; save ids as "
+                    'a grey or palette picture, or write {"0": {"name": "sky", "color": [r, g, b]}}'
+                )
+            values = ids_of_colours(values, self.colours, self.coloured, str(path))
         ids = self.ids[values]
         if ids.min() < 0:
             unknown = np.unique(values[ids < 0])
@@ -102,7 +104,7 @@ class LabelReader:
                 f"{min(self.table.names)}..{max(self.table.names)}); add its name there, or write "
                 f"{VOID} where nothing is labelled"
             )
-        return ids.astype(np.int16)
+        return ids
 
 
 def read_labels(
@@ -112,8 +114,8 @@ def read_labels(
 ) -> NDArray[np.int16]:
     """Ids (H, W) of `vocabulary` from any label picture a user may hand over.
 
-    A `label_names.json` beside the file or one folder above translates by name. Without one, grey
-    and palette pictures hold ids of `vocabulary`, colours are those of `label_palette`.
+    A `label_names.json` beside the file or one folder above translates by name. Without one, the
+    picture, grey or with a palette, holds ids of `vocabulary`.
     """
     path = Path(path)
     beside = [path.parent / "label_names.json", path.parent.parent / "label_names.json"]
@@ -145,34 +147,37 @@ def _label_values(path: PathLike) -> NDArray[Any]:
             f"{path} is {values.dtype} {values.shape}; a label map is 8- or 16-bit ids (H, W) or "
             "a picture in the palette's colours"
         )
+    if values.dtype in (np.uint8, np.uint16):
+        return values
     if values.dtype.kind != "b" and (values.min() < 0 or values.max() > 65535):
         raise ValueError(f"{path} holds ids {values.min()}..{values.max()}; they must fit 16 bits")
     return values.astype(np.uint16)
 
 
-def _ids_of_colours(
-    picture: NDArray[np.uint8], colours: NDArray[np.uint8], ids: NDArray[Any], path: PathLike
+def ids_of_colours(
+    picture: NDArray[np.uint8], colours: NDArray[np.uint8], ids: NDArray[Any], what: str
 ) -> NDArray[np.uint16]:
-    """Nearest palette colour of each pixel, because brushes and JPEG blur; black is VOID."""
+    """The id whose colour is nearest to each pixel of (H, W, 3), because brushes and JPEG blur.
+
+    Black is VOID unless `colours` has it. A picture mostly unlike all the colours is an error.
+    """
     packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     seen, inverse = np.unique(packed, return_inverse=True)
-    seen_rgb = np.stack([seen >> 16, (seen >> 8) & 255, seen & 255], axis=1).astype(np.int32)
-    palette = np.concatenate([np.zeros((1, 3)), colours]).astype(np.int32)
-    targets = np.concatenate([[VOID], ids]).astype(np.uint16)
-    nearest = np.empty(len(seen), dtype=np.int64)
-    distance = np.empty(len(seen))
-    for start in range(0, len(seen), 4096):  # a photograph has many colours: bound the memory
-        part = slice(start, start + 4096)
-        squared = ((seen_rgb[part, None] - palette) ** 2).sum(axis=2)
-        nearest[part] = squared.argmin(axis=1)
-        distance[part] = np.sqrt(squared.min(axis=1))
-    far = np.bincount(inverse.ravel(), minlength=len(seen))[distance > 24].sum()
-    if far > 0.2 * packed.size:
+    seen_rgb = np.stack([seen >> 16, (seen >> 8) & 255, seen & 255], axis=1).astype(np.int64)
+    palette = np.concatenate([colours, np.zeros((1, 3))]).astype(np.int64)
+    nearest = np.zeros(len(seen), dtype=np.int64)
+    distance = np.full(len(seen), np.inf)
+    for row, colour in enumerate(palette):
+        away = np.linalg.norm(seen_rgb - colour, axis=1)
+        nearest = np.where(away < distance, row, nearest)
+        distance = np.minimum(distance, away)
+    far = float((distance[inverse] > 24).mean())
+    if far > 0.2:
         raise ValueError(
-            f"{path}: {far / packed.size:.0%} of the pixels are far from every colour of the "
-            "palette; paint in the palette's colours, or save ids as a grey picture"
+            f"{what}: {far:.0%} of the pixels are unlike every colour of the palette; paint in "
+            "the palette's colours, or save ids as a grey picture"
         )
-    return targets[nearest[inverse]].reshape(picture.shape[:2])
+    return np.append(ids, VOID).astype(np.uint16)[nearest[inverse]].reshape(picture.shape[:2])
 
 
 # --- depth -----------------------------------------------------------------------------------
@@ -216,23 +221,23 @@ def read_depth(
         found = next((file for file in beside if file.is_file()), None)
         table = DepthTable.read(found) if found else DepthTable()
     values = _depth_values(path)
-    valid = np.ones(values.shape, dtype=bool)
+    invalid = np.zeros(values.shape, dtype=bool)
     if table.invalid is not None:
-        valid &= ~np.isnan(values) if np.isnan(table.invalid) else values != table.invalid
+        invalid |= np.isnan(values) if np.isnan(table.invalid) else values == table.invalid
     if table.kind == "metric":
-        valid &= (values > 0) | ~np.isfinite(values)
-    if not np.isfinite(values[valid]).all():
-        count = int((~np.isfinite(values[valid])).sum())
+        invalid |= values <= 0
+    broken = ~np.isfinite(values) & ~invalid
+    if broken.any():
         raise ValueError(
-            f"{path} holds {count} values that are NaN or infinite; write 0 there and "
+            f"{path} holds {broken.sum()} values that are NaN or infinite; write 0 there and "
             '"invalid": 0 in depth.json'
         )
-    if not valid.any():
-        raise ValueError(f"{path} holds no valid depth at all; remove it or mend depth.json")
-    if not valid.all():
-        values = _filled(values, valid)
+    if invalid.any():
+        if invalid.all():
+            raise ValueError(f"{path} holds no valid depth at all; remove it or mend depth.json")
+        values = _filled(values, ~invalid)
     if table.kind == "metric":
-        return (1.0 / (values * table.scale)).astype(np.float32)
+        return np.float32(1.0 / table.scale) / values
     extent = table.per_image.get(name if name is not None else path.stem)
     if extent is not None and not str(path).endswith(".npy"):
         low, high = float(extent["min"]), float(extent["max"])
@@ -275,9 +280,10 @@ def _filled(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np
     _, nearest = cv2.distanceTransformWithLabels(
         (~valid).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    of_label = np.zeros(int(nearest.max()) + 1, dtype=np.float32)
-    of_label[nearest[valid]] = values[valid]
-    return of_label[nearest]
+    cell = np.asarray(nearest, dtype=np.int64)  # (H, W), the number of the nearest valid pixel
+    value_of = np.zeros(int(cell.max()) + 1, dtype=np.float32)
+    value_of[cell[valid]] = values[valid]
+    return value_of[cell]
 
 
 # --- classes and captions ---------------------------------------------------------------------

@@ -195,11 +195,8 @@ class ImageData(LightningDataModule):
         """Where training is, from the trainer's own counters: workers are always ahead of it."""
         if self.trainer is None or self._sampler is None:
             return {}
-        epoch = self.trainer.current_epoch
-        batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        if batch >= len(self._sampler):  # a whole epoch is behind us
-            finished = self.trainer.fit_loop.epoch_progress.current
-            epoch, batch = epoch + int(finished.processed == finished.completed), 0
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        epoch, batch = divmod(done, int(self.trainer.num_training_batches))
         return {"epoch": epoch, "batch": batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

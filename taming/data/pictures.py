@@ -37,7 +37,8 @@ def read_image(
             if at_least is not None and picture.format == "JPEG":
                 # Whether EXIF will turn the picture is not known yet: ask for the longer side.
                 picture.draft(None, (max(at_least), max(at_least)))
-            return to_rgb(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return to_rgb(picture)
     except FileNotFoundError as error:
         raise UnreadableImage(f"{path} does not exist") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -59,7 +60,7 @@ def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
         upper = picture.convert("RGBA")
         white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, upper)
-    return np.array(picture.convert("RGB"))  # (H, W, 3), a writable copy
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))  # (H, W, 3)
 
 
 def find_pictures(folder: Path) -> list[Path]:

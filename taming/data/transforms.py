@@ -4,9 +4,9 @@ The only place where pixels become numbers in [-1, 1]. A draw is a crop of the w
 at a random place and scale, resized in one step, then perhaps mirrored (left and right joints
 exchange their names) and recoloured; for evaluation, the central crop and nothing else.
 
-albumentations applies the draw. `Compose.set_random_seed` hands one seed to all its transforms,
-so that each of them would begin with the same random number (mirrored pictures would all be
-zoomed alike); here each transform gets a seed of its own.
+albumentations applies the draw. Its `Compose.set_random_seed` hands one seed to all transforms, so
+that each would begin with the same random number (mirrored pictures would all be zoomed alike);
+here each transform gets a seed of its own.
 """
 
 import functools
@@ -102,7 +102,6 @@ def to_image(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _seed(compose: "albumentations.Compose", seed: int | None) -> None:
-    compose.set_random_seed(seed)
     for number, transform in enumerate(compose.transforms):
         transform.set_random_seed(None if seed is None else (seed * 1_000_003 + number) % 2**63)
 

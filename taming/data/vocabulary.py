@@ -57,7 +57,7 @@ def merge_class_names(sets: Iterable[Mapping[int, str]]) -> list[str]:
 
 def lookup_table(
     own: Mapping[int, str], vocabulary: Sequence[str], ignore: Iterable[str] = ()
-) -> tuple[NDArray[np.int32], list[str]]:
+) -> tuple[NDArray[np.int16], list[str]]:
     """Table from a set's label ids to vocabulary ids, and the names that became VOID by absence.
 
     The table has 65536 entries; -1 marks an id that the set itself does not name.
@@ -69,7 +69,7 @@ def lookup_table(
             f"insert 'void' there"
         )
     position = {normalised(name): index for index, name in enumerate(vocabulary)}
-    table = np.full(1 << 16, -1, dtype=np.int32)
+    table = np.full(1 << 16, -1, dtype=np.int16)
     table[[255, 65535]] = VOID
     absent = []
     for index, name in own.items():
@@ -81,21 +81,3 @@ def lookup_table(
             table[index] = VOID
             absent.append(name)
     return table, absent
-
-
-def label_palette(count: int) -> NDArray[np.uint8]:
-    """(count, 3) colours, one a label id; VOID, and nothing else, is black.
-
-    The bit-interleaved colours of PASCAL VOC (Everingham et al. 2010), moved up by one so that
-    label 0 is not black. People paint label maps in these colours.
-    """
-    index = np.arange(1, count + 1)
-    colours = np.zeros((count, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    if count > VOID:
-        colours[VOID] = 0
-    return colours
