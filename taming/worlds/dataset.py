@@ -21,7 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from taming.worlds.people import JOINTS, SKELETON, people_available, require_people
+from taming.worlds.bodies import (
+    JOINTS,
+    SKELETON,
+    Bodies,
+    bodies,
+    hold,
+    people_available,
+    require_people,
+)
 from taming.worlds.render import render
 from taming.worlds.sample import sample_scene
 from taming.worlds.scene import BIOMES, FAR
@@ -153,13 +161,22 @@ def _render_all(settings: Settings, folder: Path, workers: int) -> Iterator[list
         for start in starts:
             yield _render_chunk(settings, folder, start)
         return
-    pool = ProcessPoolExecutor(min(workers, len(starts)), mp_context=get_context("spawn"))
+    # The body model is loaded here once and handed to the workers as arrays.
+    body = bodies() if settings.people_share > 0 else None
+    pool = ProcessPoolExecutor(
+        min(workers, len(starts)), get_context("spawn"), initializer=_begin, initargs=(body,)
+    )
     try:
         jobs = [pool.submit(_render_chunk, settings, folder, start) for start in starts]
         for job in as_completed(jobs):
             yield job.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin(body: Bodies | None) -> None:
+    if body is not None:
+        hold(body)
 
 
 def _render_chunk(settings: Settings, folder: Path, start: int) -> list[Record]:

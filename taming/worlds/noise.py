@@ -16,7 +16,7 @@ _TURN = np.float32(0.8), np.float32(0.6)  # a rotation between octaves hides the
 
 
 class Octaves(NamedTuple):
-    """`count` layers of noise, the coarsest `wavelength` metres long, each `gain` times the last."""
+    """`count` layers, the coarsest `wavelength` metres long, each `gain` times the one before."""
 
     wavelength: float
     count: int

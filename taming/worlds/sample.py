@@ -1,8 +1,7 @@
 """Draws a scene from a seed: a biome, an hour, weather, a lens, a look, people.
 
 Then several places in that landscape are tried with a coarse cast and the best composed view is
-kept. Every draw comes from `np.random.default_rng((seed, stream))`; adding people to a scene
-changes neither its land nor its sky.
+kept. Every draw comes from `np.random.default_rng((seed, stream))`.
 """
 
 from dataclasses import replace

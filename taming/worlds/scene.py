@@ -42,6 +42,7 @@ class Relief:
     basin: float = 0.0  # depth of a hollow ahead of the camera (lakes)
     terrace: float = 0.0  # height of the steps of table mountains
     dunes: float = 0.0  # height of wind-blown crests
+    stand: float = -99.0  # the ground around the camera is no lower than this
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,13 @@ class Person:
     muscle: float
     clip: str  # name of a motion clip
     moment: float  # 0..1 within it
-    top: str
+    arms: str  # the clip of the arms, and its moment
+    arms_moment: float
+    stride: float  # 0 legs straight .. 1 as recorded
+    action: str  # in words: walking, dancing, ...
+    top: str  # keys of the tables in wardrobe.py
     top_colour: str
+    pattern: str  # of the top
     bottoms: str
     bottoms_colour: str
     shoes_colour: str

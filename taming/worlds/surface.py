@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from taming.worlds.noise import Noise, smoothstep
+from taming.worlds.raycast import Field, Hits, Rays, slopes
 from taming.worlds.scene import Scene
 from taming.worlds.sky import Light
-from taming.worlds.terrain import Terrain
 
 LABELS = (
     "sky",
@@ -57,7 +57,7 @@ _ROCK = _rgb((128, 124, 120), (176, 98, 62))  # grey, red
 _SNOW = _rgb((240, 244, 250))[0]
 
 
-def cover(scene: Scene, terrain: Terrain, p: Points, detail: Noise) -> Cover:
+def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
     """Label and colour of each point; patches follow height, slope and noise."""
     c = scene.cover
     px, pz = p.x + np.float32(scene.place[0]), p.z + np.float32(scene.place[1])
@@ -124,7 +124,59 @@ def _faded(noise: Noise, x: np.ndarray, z: np.ndarray, wavelength: float, distan
     return value
 
 
-def shade(light: Light, albedo: np.ndarray, p: Points, shadow: np.ndarray) -> np.ndarray:
+def ground_points(field: Field, view: Rays, hits: Hits, land: np.ndarray) -> Points:
+    slope_x, slope_z = slopes(field)
+    row, column = np.nonzero(land)
+    chosen = Hits(hits.z[land], hits.step[land], hits.part[land])
+
+    def at(table: np.ndarray) -> np.ndarray:
+        before, behind = table[chosen.step - 1, column], table[chosen.step, column]
+        return before + (behind - before) * chosen.part
+
+    z = chosen.z
+    crown_table = field.ground.crown
+    crown = np.maximum(crown_table[chosen.step - 1, column], crown_table[chosen.step, column])
+    return Points(
+        x=z * view.right[column],
+        y=field.camera + z * view.up[row],
+        z=z,
+        bare=at(field.ground.bare),
+        crown=crown,
+        slope_x=at(slope_x),
+        slope_z=at(slope_z),
+    )
+
+
+def cast_shadow(field: Field, light: Light, p: Points) -> np.ndarray:
+    """1 where the sun reaches a point, 0 in shadow; walks sunwards over the sampled field."""
+    lit = np.ones(len(p.x), np.float32)
+    sun = light.towards
+    if light.direct.max() < 0.05 or not len(p.x):
+        return lit
+    steps, columns = field.ground.surface.shape
+    z_log = np.log(field.z[0]), (steps - 1) / np.log(field.z[-1] / field.z[0])
+    first, spacing = field.right[0], (field.right[-1] - field.right[0]) / (columns - 1)
+    table = field.ground.surface.ravel()
+    reach = 0.6 + 0.008 * p.z
+    soft = np.float32(0.035)
+    travelled = reach
+    for _ in range(12):
+        x, z = p.x + travelled * sun[0], p.z + travelled * sun[2]
+        ray = p.y + travelled * sun[1]
+        z = np.maximum(z, field.z[0])
+        i = ((np.log(z) - z_log[0]) * z_log[1]).astype(np.int32)
+        j = ((x / z - first) / spacing).astype(np.int32)
+        inside = (j >= 0) & (j < columns) & (i < steps)
+        blocker = table[np.clip(i, 0, steps - 1) * columns + np.clip(j, 0, columns - 1)]
+        gap = (ray - blocker) / travelled
+        lit = np.where(inside, np.minimum(lit, np.clip(0.5 + gap / (2 * soft), 0, 1)), lit)
+        travelled = travelled * 1.55
+    return lit
+
+
+def shade(
+    light: Light, albedo: np.ndarray, p: Points, shadow: np.ndarray, contact: np.ndarray
+) -> np.ndarray:
     """Direct light times shadow (1 = lit), dome light from above, bounce from below: (n,3)."""
     scale = 1.0 / np.sqrt(p.slope_x**2 + p.slope_z**2 + 1.0)
     sun = light.towards
@@ -133,6 +185,6 @@ def shade(light: Light, albedo: np.ndarray, p: Points, shadow: np.ndarray) -> np
     wrap = np.where(leafy, 0.35, 0.08).astype(np.float32)  # crowns let light through
     facing = np.clip((facing + wrap) / (1.0 + wrap), 0.0, 1.0)
     up = 0.5 + 0.5 * scale
-    open_sky = up * np.where(leafy, 0.55 + 0.45 * p.crown, 1.0)
+    open_sky = contact * up * np.where(leafy, 0.55 + 0.45 * p.crown, 1.0)
     total = (facing * shadow)[:, None] * light.direct + open_sky[:, None] * light.ambient
     return albedo * (total + (1.0 - up)[:, None] * light.bounce)

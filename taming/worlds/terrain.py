@@ -63,6 +63,10 @@ class Terrain:
             ahead = smoothstep(6.0, 40.0, z) * (1.0 - smoothstep(r.far_start, r.far_end, distance))
             height -= np.float32(r.basin) * ahead
         height += hills
+        if r.stand > -99.0:
+            knoll = np.float32(r.stand) - 0.02 * distance
+            around = 1.0 - smoothstep(9.0, 30.0, distance)
+            height += around * np.maximum(knoll - height, 0.0)
         if r.terrace:
             step = np.float32(r.terrace)
             level = height / step

@@ -78,7 +78,7 @@ def _land_mirrored(
     column: np.ndarray,
     sky: np.ndarray,
 ) -> np.ndarray:
-    """`sky`, covered by the land that the mirrored rays meet; its colour is read from the picture."""
+    """`sky`, covered by the land that mirrored rays meet; its colour is read from the picture."""
     shore = np.where(water.mask, water.z, np.inf).min(0)  # (W,) only ground behind is mirrored
     rising = np.broadcast_to(np.abs(view.up)[:, None], water.mask.shape).copy()
     rising[water.mask] = np.abs(rising[water.mask] + 0.5 * tilt) + 1e-4

@@ -1,0 +1,54 @@
+"""What lies between the scene and the eye: haze with distance, then exposure, film and grading."""
+
+import numpy as np
+
+from taming.worlds.scene import Scene
+from taming.worlds.sky import Light
+
+
+def haze(
+    scene: Scene,
+    light: Light,
+    colour: np.ndarray,
+    z: np.ndarray,
+    right: np.ndarray,
+    up: np.ndarray,
+    camera: float,
+) -> np.ndarray:
+    """Air between the camera and a point; thinner with height, mist close to the ground."""
+    length = z * np.sqrt(1.0 + right * right + up * up)
+    rise = z * up
+    thickness = np.zeros_like(z)
+    for density, fall in ((scene.sky.haze, 120.0), (scene.sky.mist, 5.0)):
+        if density:
+            change = rise / fall
+            mean = np.where(
+                np.abs(change) < 1e-3, 1.0, -np.expm1(-np.clip(change, -30, 60)) / _safe(change)
+            )
+            thickness += density * np.exp(-camera / fall) * mean * length
+    clear = np.exp(-np.minimum(thickness, 30.0))[:, None]
+    air = light.air(right, np.maximum(up, 0.0) * 0.5 + 0.01)
+    return air + clear * (colour - air)
+
+
+def _safe(value: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(value) < 1e-3, 1.0, value)
+
+
+def develop(scene: Scene, light: Light, linear: np.ndarray) -> np.ndarray:
+    """Exposure, film curve and grading: linear light to sRGB bytes."""
+    look = scene.look
+    x = linear * np.float32(light.exposure * look.exposure * 0.95)
+    balance = np.float32([1 + 0.10 * look.warmth, 1.0, 1 - 0.10 * look.warmth])
+    x = x * balance
+    # Narkowicz's fit of the ACES curve (2015).
+    x = np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0.0, 1.0)
+    grey = (x @ np.float32([0.2126, 0.7152, 0.0722]))[..., None]
+    x = grey + np.float32(look.saturation) * (x - grey)
+    tint = np.float32(0.030 * look.tone)
+    x = x + tint * (
+        grey * np.float32([1.0, 0.35, -0.9]) + (1 - grey) * np.float32([-0.35, 0.05, 0.7]) * grey
+    )
+    x = np.clip(x, 0.0, 1.0) ** (1 / 2.2)
+    x = x + np.float32(0.35 * (look.contrast - 1.0)) * np.sin((x - 0.5) * np.pi) * 0.5
+    return np.clip(x * 255.0 + 0.5, 0, 255).astype(np.uint8)
