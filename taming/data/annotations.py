@@ -122,7 +122,7 @@ def read_labels(
     found = next((file for file in beside if file.is_file()), None)
     if found is not None:
         return LabelReader(LabelTable.read(found), vocabulary, ignore)(path)
-    own = LabelTable(dict(enumerate(vocabulary)), path=f"a vocabulary of {len(vocabulary)} names")
+    own = LabelTable(dict(enumerate(vocabulary)), path=f"the vocabulary of {len(vocabulary)} names")
     return LabelReader(own, vocabulary, ignore)(path)
 
 
@@ -256,7 +256,9 @@ def normalised_depth(inverse: NDArray[np.floating]) -> NDArray[np.float32]:
 def _depth_values(path: Path) -> NDArray[np.float32]:
     try:
         if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False).squeeze()
+            values = np.load(path, allow_pickle=False)
+            if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+                values = values.squeeze(0 if values.shape[0] == 1 else 2)
         else:
             with Image.open(path) as picture:
                 if picture.mode in ("RGBA", "LA", "P", "1"):

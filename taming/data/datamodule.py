@@ -93,7 +93,7 @@ class ImageData(LightningDataModule):
     def train(self) -> Mix:
         """The sets to train on, built at the first use."""
         if self._train is None:
-            parts = [self._open(entry, entry.split) for entry in self.sets]
+            parts = [self._open(entry, entry.split, random=True) for entry in self.sets]
             given = [entry.weight for entry in self.sets]
             weights = [
                 float(len(part)) if weight is None else weight
@@ -115,7 +115,7 @@ class ImageData(LightningDataModule):
                 if entry.validation_split is None:
                     continue
                 try:
-                    parts.append(self._open(entry, entry.validation_split))
+                    parts.append(self._open(entry, entry.validation_split, random=False))
                 except ValueError as error:
                     if "has no pictures" not in str(error):
                         raise
@@ -125,12 +125,17 @@ class ImageData(LightningDataModule):
                 self._validation = Mix(parts, None, train.label_names, train.class_names)
         return self._validation
 
-    def _open(self, entry: SetConfig, split: str) -> ImageList:
+    def _open(self, entry: SetConfig, split: str, random: bool) -> ImageList:
         size = entry.size if entry.size is not None else self.default_size
         if size is None:
             raise ValueError(f"set {entry.path} has no size; give `size` there or for all sets")
         options = {k: asdict(entry)[k] for k in ("flip", "scale", "jitter", "ignore", "name")}
-        options |= {"annotations": entry.annotations, "seed": self.seed, "size": size}
+        options |= {
+            "annotations": entry.annotations,
+            "seed": self.seed,
+            "size": size,
+            "random": random,
+        }
         return open_set(expanded(entry.path), split, **options)
 
     @property
@@ -195,7 +200,8 @@ class ImageData(LightningDataModule):
         """Where training is, from the trainer's own counters: workers are always ahead of it."""
         if self.trainer is None or self._sampler is None:
             return {}
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()
+        done = int(progress["total"]["processed"])
         epoch, batch = divmod(done, int(self.trainer.num_training_batches))
         return {"epoch": epoch, "batch": batch}
 

@@ -31,7 +31,8 @@ class ImageList(Dataset):
     split: "train", "validation", "test" or "all", or several joined by "+". Without a split of its
         own, a set keeps every twentieth picture, chosen by its name, for validation.
     size: height and width of a sample, or one number for both; None allows `raw` only.
-    scale, flip, jitter: see `transforms.Draw`. They act in the split "train" only.
+    scale, flip, jitter: see `transforms.Draw`.
+    random: whether samples are random draws or central crops; None: in the split "train" only.
     seed: with epoch and index, the origin of every random draw.
     """
 
@@ -47,18 +48,19 @@ class ImageList(Dataset):
         scale: Sequence[float] = (1.0, 1.0),
         flip: bool = True,
         jitter: float = 0.0,
+        random: bool | None = None,
         seed: int = 0,
         name: str | None = None,
     ):
         self.root = expanded(root)
-        self.name = name or self.root.stem
+        self.name = name or (self.root.stem if self.root.is_file() else self.root.name)
         self.split = split
         self.seed = seed
         self.epoch = 0
         self.draw = None
         if size is not None:
             self.draw = Draw(pair(size), (float(scale[0]), float(scale[-1])), flip, float(jitter))
-        self.random = "train" in split.split("+")
+        self.random = "train" in split.split("+") if random is None else random
         self.label_table = {}
         self.class_table = {}
         self.skipped: set[str] = set()

@@ -119,6 +119,15 @@ def test_validation_takes_the_centre_in_the_vocabulary_of_training(make_set) -> 
     assert data.validation.label_names == data.label_names == ["sky", "ground"]
 
 
+def test_training_is_random_whatever_its_split_is_called(make_set) -> None:
+    root = str(make_set())
+    entry = {"path": root, "size": 16, "split": "all", "validation_split": "all"}
+    data = ImageData([entry], seed=7)
+    assert not torch.equal(data.train.sample(0, 0)["image"], data.train.sample(0, 1)["image"])
+    held = data.validation
+    assert torch.equal(held.sample(0, 0)["image"], held.sample(0, 1)["image"])
+
+
 def test_sets_without_validation_give_no_validation_loader(make_set) -> None:
     assert rooms(make_set()).val_dataloader() == []
 
