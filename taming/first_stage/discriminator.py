@@ -1,0 +1,75 @@
+"""The patch discriminator: (B,3,H,W) -> one logit for each patch.
+
+Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (arXiv 1611.07004,
+appendix 6.1.2): strided 4x4 convolutions, leaky ReLU, normalised but at the ends. Module names,
+shapes and initialisation are those of the published VQGAN checkpoints (`loss.discriminator.main.*`);
+do not rename.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class ActNorm(nn.Module):
+    """A scale and a shift for each channel, set by the first batch to give mean 0, variance 1.
+
+    Kingma & Dhariwal, "Glow" (arXiv 1807.03039, section 3.1).
+    """
+
+    initialized: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(1, num_features, 1, 1))
+        self.scale = nn.Parameter(torch.ones(1, num_features, 1, 1))
+        self.register_buffer("initialized", torch.tensor(0, dtype=torch.uint8))
+
+    @torch.no_grad()
+    def _initialize(self, x: Tensor) -> None:
+        mean = x.float().mean(dim=(0, 2, 3), keepdim=True)
+        std = x.float().std(dim=(0, 2, 3), keepdim=True)
+        self.loc.copy_(-mean)
+        self.scale.copy_(1.0 / (std + 1e-6))
+        self.initialized.fill_(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.initialized.item() == 0:
+            self._initialize(x)
+        return self.scale * (x + self.loc)
+
+
+def weights_init(module: nn.Module) -> None:
+    """Convolutions from N(0, 0.02), batch norms from N(1, 0.02) (1611.07004, appendix 6.2)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)
+
+
+class NLayerDiscriminator(nn.Module):
+    """`n_layers` halvings after the first; 3 give patches of 70 pixels. H, W >= 2^(n_layers+1) * 2."""
+
+    def __init__(
+        self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, use_actnorm: bool = False
+    ) -> None:
+        super().__init__()
+
+        def norm(channels: int) -> nn.Module:
+            return ActNorm(channels) if use_actnorm else nn.BatchNorm2d(channels)
+
+        layers: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1)]
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+        width = ndf
+        for layer in range(1, n_layers + 1):
+            wider = ndf * min(2**layer, 8)
+            stride = 2 if layer < n_layers else 1
+            # A bias before batch norm would have no effect
+            convolution = nn.Conv2d(width, wider, 4, stride, padding=1, bias=use_actnorm)
+            layers += [convolution, norm(wider), nn.LeakyReLU(0.2, inplace=True)]
+            width = wider
+        layers.append(nn.Conv2d(width, 1, 4, stride=1, padding=1))
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.main(x)  # (B, 1, about H/8, W/8 with three layers)
