@@ -37,6 +37,7 @@ def open_one(folder: Path, name: str, random: bool = True) -> PairedFolder:
 def test_sets_give_what_they_promise(photographs, name, keys, labels, classes) -> None:
     pictures = open_one(photographs, name)
     assert (len(pictures.label_names), len(pictures.class_names)) == (labels, classes)
+    joints = []
     for index in range(0, len(pictures), len(pictures) // 8 + 1):
         sample = pictures.sample(index, epoch=index)
         assert set(sample) - {"image", "name", "set"} == keys
@@ -48,7 +49,9 @@ def test_sets_give_what_they_promise(photographs, name, keys, labels, classes) -
         if "depth" in keys:
             assert sample["depth"].min() == -1
         if "keypoints" in keys:
-            assert sample["keypoints"][..., 2].sum() > 3
+            joints.append(float(sample["keypoints"][..., 2].sum()))
+    if joints:  # a crop may lose some, not most
+        assert sum(joints) / len(joints) > 6
 
 
 def test_every_annotation_of_a_pose_set_is_inside_its_picture(photographs) -> None:
