@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
-from taming.cond_stage.lowres import resize
-from taming.cond_stage.sources import as_image, describe, to_float, to_pixels
+from taming.cond_stage.sources import as_image, describe, resize, to_float, to_pixels
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 

@@ -16,14 +16,14 @@ from torch import Tensor
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import checkerboard
 from taming.cond_stage.holes import MASK_KINDS, check_mask, draw_mask
-from taming.cond_stage.lowres import resize
 from taming.cond_stage.sources import (
     as_alpha,
     as_image,
     describe,
+    resize,
     to_float,
     to_pixels,
-)  # fmt: skip
+)
 
 
 class Known(ControlCondition):

@@ -15,15 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
-from taming.cond_stage.sources import as_image, describe, to_float, to_pixels
-
-
-def resize(image: Tensor, size: Size) -> Tensor:
-    """Bicubic with antialiasing, (3, H, W) in [-1, 1], overshoot cut off."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    resized = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
-    return resized.clamp(-1.0, 1.0)
+from taming.cond_stage.sources import as_image, describe, resize, to_float, to_pixels
 
 
 def enlarge(small: Tensor, size: Size) -> Tensor:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from taming.cond_stage.base import Size
 from taming.data.pictures import read_image, to_rgb
 
 
@@ -104,3 +106,11 @@ def to_pixels(image: Tensor) -> np.ndarray:
     """float (3, H, W) in [-1, 1] -> uint8 (H, W, 3)."""
     pixels = ((image.detach().float().cpu() + 1.0) * 127.5).round().clamp(0, 255)
     return pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def resize(image: Tensor, size: Size) -> Tensor:
+    """Bicubic with antialiasing, (3, H, W) in [-1, 1], overshoot cut off."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    resized = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
+    return resized.clamp(-1.0, 1.0)

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from taming.cond_stage import LowRes
-from taming.cond_stage.lowres import enlarge, resize
+from taming.cond_stage.lowres import enlarge
+from taming.cond_stage.sources import resize
 
 SIZE = (32, 48)
 
