@@ -129,11 +129,9 @@ def train(
       taming train --resume runs/mine
     """
     config = read_config(words, resume)
-    if name is not None:
-        config["name"] = name
     from taming.training.run import train as run
 
-    run(config, resume=resume, dry_run=dry_run)
+    print(run(config, resume=resume, dry_run=dry_run, name=name))
 
 
 @app.command()

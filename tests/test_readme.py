@@ -17,7 +17,8 @@ import yaml
 import taming
 from taming import cli
 from taming.cli_options import conditions
-from taming.config import get_obj_from_str
+from taming.config import from_mapping, get_obj_from_str
+from taming.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -117,21 +118,26 @@ def check_call(call: ast.Call, name: str) -> None:
     assert set(keywords) <= known
 
 
-def targets(section: Any) -> Iterator[str]:
+def objects(section: Any) -> Iterator[dict[str, Any]]:
+    """Every section with a target, however deep."""
     if isinstance(section, dict):
-        for key, value in section.items():
-            if key == "target":
-                yield value
-            yield from targets(value)
-    elif isinstance(section, list):
+        if "target" in section:
+            yield section
+        section = list(section.values())
+    if isinstance(section, list):
         for value in section:
-            yield from targets(value)
+            yield from objects(value)
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_names_what_exists(text: str) -> None:
-    for target in targets(yaml.safe_load(text)):
-        get_obj_from_str(target)
+def test_configs_name_what_exists(text: str) -> None:
+    config = yaml.safe_load(text)
+    from_mapping(TrainingSettings, config.get("training"), "training")
+    for section in objects(config):
+        build = get_obj_from_str(section["target"])
+        params = inspect.signature(build).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in params.values()):
+            assert set(section.get("params") or {}) <= set(params), section["target"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
