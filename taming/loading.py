@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from taming.checkpoint import CheckpointError, load_weights, read_state_dict
 from taming.config import ConfigError, instantiate_from_config, load_config, plain
+from taming.first_stage.vqgan import VQModel
 from taming.pipeline import Pipeline
+from taming.transformer.multi_task import MultiTaskTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +56,17 @@ def find_model(what: str | Path) -> Path:
     return folder
 
 
-def load_model(folder: Path) -> nn.Module:
+def load_model(folder: Path) -> MultiTaskTransformer | VQModel:
     """The model of a run directory on the CPU, in evaluation mode."""
     config = plain(load_config(folder / CONFIG))
     if not isinstance(config.get("model"), Mapping):
         raise ConfigError(f"{folder / CONFIG} has no section `model`; it is not a run's config")
     model = instantiate_from_config(for_inference(config["model"]))
     load_weights(model, read_state_dict(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    if not isinstance(model, MultiTaskTransformer | VQModel):
+        raise ConfigError(
+            f"{folder / CONFIG} describes a {type(model).__name__}, which cannot paint"
+        )
     return model.eval().requires_grad_(False)
 
 

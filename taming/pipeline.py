@@ -44,7 +44,7 @@ class Pipeline:
     """A trained model, ready to paint. Make one with `taming.load`."""
 
     def __init__(self, model: MultiTaskTransformer | VQModel, name: str = "") -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval()
         self.name = name
         self._fingerprint: str | None = None
 
@@ -89,18 +89,30 @@ class Pipeline:
         Conditions are what their `read` takes: paths, PIL images, arrays; `text` a sentence;
         `known` a pair (picture, mask), white = keep. ValueError names what does not fit.
         """
-        values = self._read(conditions, size)
-        height, width = values.pop("size")
-        settings = {
-            "call": "paint",
-            "size": [height, width],
-            "steps": steps,
-            "guidance": dict(guidance) if isinstance(guidance, Mapping) else guidance,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-        }
-        return self._paint(settings, values, None, _as_seeds(seeds), progress)
+        values, size = self._read(conditions, size)
+        return self.paint_values(
+            values,
+            size,
+            seeds=seeds,
+            steps=steps,
+            guidance=guidance,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            progress=progress,
+        )
+
+    def paint_values(
+        self,
+        values: Mapping[str, Tensor],
+        size: Size,
+        *,
+        seeds: int | Iterable[int] = 0,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """`paint` for conditions that were read before: one value of each, shared by all seeds."""
+        return self._paint(_settings(size, **settings), values, None, _as_seeds(seeds), progress)
 
     def complete(
         self, image: Any, mask: Any, *, size: Size | None = None, **options: Any
@@ -147,20 +159,18 @@ class Pipeline:
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}; give a number above 0 and up to 1")
         pixels = as_image(image)
-        values = self._read(conditions, pixels.shape[:2])
-        height, width = values.pop("size")
+        values, size = self._read(conditions, pixels.shape[:2])
         with torch.inference_mode():
             codes = self.first_stage.indices(to_float(pixels)[None].to(self.device))[0]  # (h, w)
-        settings = {
-            "call": "vary",
-            "size": [height, width],
-            "share": share,
-            "steps": steps,
-            "guidance": dict(guidance) if isinstance(guidance, Mapping) else guidance,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-        }
+        settings = _settings(
+            size,
+            share=share,
+            steps=steps,
+            guidance=guidance,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
         return self._paint(settings, values, codes, _as_seeds(seeds), progress)
 
     def repaint(self, source: Any, **conditions: Any) -> Image.Image:
@@ -175,8 +185,7 @@ class Pipeline:
                 f"this one is {self.fingerprint[:12]}; load that one"
             )
         settings = dict(record["settings"])
-        given = self._read(conditions, tuple(settings["size"])) if conditions else {}
-        given.pop("size", None)
+        given, _ = self._read(conditions, tuple(settings["size"]))
         values = {
             name: given[name] if name in given else restore_tensor(kept, name)
             for name, kept in record["conditions"].items()
@@ -252,8 +261,10 @@ class Pipeline:
             )
         return self.model
 
-    def _read(self, conditions: Mapping[str, Any], size: Size | None) -> dict[str, Any]:
-        """Values of the conditions, and "size": H x W."""
+    def _read(
+        self, conditions: Mapping[str, Any], size: Size | None
+    ) -> tuple[dict[str, Tensor], Size]:
+        """Values of the conditions, and the size H x W that they were read for."""
         model = self._second_stage()
         given = {name: source for name, source in conditions.items() if source is not None}
         strangers = sorted(set(given) - set(model.conditions))
@@ -265,15 +276,16 @@ class Pipeline:
         if size is None:
             size = self._fitting_size(given)
         model.grid(size)  # refuses a size that is no multiple of the factor
-        values: dict[str, Any] = {
-            name: model.conditions[name].read(source, size) for name, source in given.items()
-        }
-        values["size"] = size
-        return values
+        read = {name: model.conditions[name].read(source, size) for name, source in given.items()}
+        return read, size
 
     def _fitting_size(self, given: Mapping[str, Any]) -> Size:
-        """The trained size whose shape is nearest to that of the first map given."""
-        sizes = self._second_stage().sizes
+        """The shape of the first map given, at the scale trained on; a trained size if it is near.
+
+        The short side is that of the trained size nearest in shape; a longer picture is painted
+        in windows, so that nothing of the map is lost or squeezed.
+        """
+        model = self._second_stage()
         for source in given.values():
             if isinstance(source, tuple) and len(source) == 2:
                 source = source[0]
@@ -281,8 +293,13 @@ class Pipeline:
                 height, width = as_image(source).shape[:2]
             except (ValueError, TypeError):
                 continue  # a sentence, a class, a list of joints: these have no shape
-            return min(sizes, key=lambda size: abs(np.log(size[0] * width / (size[1] * height))))
-        return sizes[0]
+            near = min(model.sizes, key=lambda size: _stretch(size, (height, width)))
+            if _stretch(near, (height, width)) < 0.1:
+                return near
+            scale = min(near) / min(height, width) / model.downsample_factor
+            cells = [max(1, round(side * scale)) for side in (height, width)]
+            return cells[0] * model.downsample_factor, cells[1] * model.downsample_factor
+        return model.sizes[0]
 
     def _window(self, grid: Size) -> Size:
         """The grid to paint this one in: its own where it fits, else the nearest trained one."""
@@ -290,7 +307,7 @@ class Pipeline:
         inside = [each for each in grids if grid[0] <= each[0] and grid[1] <= each[1]]
         if inside:
             return grid
-        return min(grids, key=lambda each: abs(np.log(each[0] * grid[1] / (each[1] * grid[0]))))
+        return min(grids, key=lambda each: _stretch(each, grid))
 
     @torch.inference_mode()
     def _known_codes(self, values: Mapping[str, Tensor], grid: Size) -> Tensor:
@@ -309,6 +326,32 @@ class Pipeline:
             return pixels
         mask = Known.mask(values["known"]).cpu().numpy()[None, ..., None]
         return np.where(mask, _to_uint8(values["known"][None, :3]), pixels)
+
+
+def _settings(
+    size: Size,
+    steps: int | None = STEPS,
+    guidance: Guidance = 1.0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    share: float | None = None,  # of the codes painted anew, where a picture is varied
+) -> dict[str, Any]:
+    """What decides a picture besides model, conditions and seed; plain enough for JSON."""
+    return {
+        "size": [int(size[0]), int(size[1])],
+        "steps": steps,
+        "guidance": dict(guidance) if isinstance(guidance, Mapping) else guidance,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "share": share,
+    }
+
+
+def _stretch(one: Size, other: Size) -> float:
+    """How far two shapes differ: |log| of the ratio of their aspects, 0 for the same."""
+    return abs(float(np.log(one[0] * other[1] / (one[1] * other[0]))))
 
 
 def _as_seeds(seeds: int | Iterable[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the training modules of both stages share: averaged weights, precision, validation, export."""
+"""What the training of both stages shares: averaged weights, precision, validation, export."""
 
 from __future__ import annotations
 
@@ -50,13 +50,9 @@ class StageTraining(pl.LightningModule):
 
     def export(self) -> dict[str, Tensor]:
         """The weights that are kept: averaged, without losses."""
-        state = self.model.state_dict()
-        trained = self.ema.weights()
-        return {
-            name: trained.get(name, tensor)
-            for name, tensor in state.items()
-            if not name.startswith("loss.")
-        }
+        frozen = self.model.state_dict()
+        kept = {name: tensor for name, tensor in frozen.items() if not name.startswith("loss.")}
+        return {**kept, **self.ema.weights()}
 
     def on_validation_start(self) -> None:
         self.ema.swap()

@@ -212,9 +212,7 @@ def _drawn(
     """All draws of the pictures of one set, in batches."""
     start, stop = mix.offsets[number], mix.offsets[number + 1]
     indices = [(index, draw) for draw in range(draws) for index in range(start, stop)]
-    batches = [
-        indices[first : first + batch_size] for first in range(0, len(indices), batch_size)
-    ]
+    batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
     loader: DataLoader[Any] = DataLoader(
         mix, batch_sampler=batches, num_workers=num_workers, collate_fn=list
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from taming.checkpoint import atomic_write, save_weights
 from taming.training.base import StageTraining
@@ -62,7 +63,9 @@ class SaveRun(StageCallback):
         with atomic_write(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
-            save_weights(self.folder / WEIGHTS, module.export(), {"steps": str(module.steps_done())})
+            save_weights(
+                self.folder / WEIGHTS, module.export(), {"steps": str(module.steps_done())}
+            )
             logger.info("step %d: saved %s", module.steps_done(), self.folder)
         self.saved_at = time.monotonic()
 
@@ -96,9 +99,8 @@ class WritePictures(StageCallback):
             with atomic_write(self.folder / f"{name}_{step:07d}.png") as partial:
                 Image.fromarray(picture).save(partial)
             for each in trainer.loggers:
-                write = getattr(each.experiment, "add_image", None)
-                if write is not None:
-                    write(name, picture, step, dataformats="HWC")
+                if isinstance(each, TensorBoardLogger):
+                    each.experiment.add_image(name, picture, step, dataformats="HWC")
 
 
 class WriteHistory(StageCallback):

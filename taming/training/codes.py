@@ -122,9 +122,7 @@ def draw_example(
     return Example(codes.flatten(), order, kind, known, filled, values, size, (height, width))
 
 
-def stack_examples(
-    examples: Sequence[Example], conditions: Mapping[str, Condition]
-) -> CodesBatch:
+def stack_examples(examples: Sequence[Example], conditions: Mapping[str, Condition]) -> CodesBatch:
     """Stack examples of one size; absent values are blanks, marked in `present`."""
     size, grid = examples[0].size, examples[0].grid
     values, present = {}, {}

@@ -74,9 +74,9 @@ class Examples(Dataset):
 
 
 class CodesData(ImageData):
-    """Loaders of `CodesBatch`. `codes` has the fields of `CodesSettings`; the rest are `ImageData`'s.
+    """Loaders of `CodesBatch`. `codes` has the fields of `CodesSettings`, the rest are ImageData's.
 
-    The model is that of the trainer's module, or the one given to `attach`.
+    `attach` gives it the model whose first stage encodes.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CodesData(ImageData):
         self._caches: dict[str, CodesCache] = {}
 
     def attach(self, model: MultiTaskTransformer, folder: str | Path) -> None:
-        """Use this model's first stage and conditions; `folder` is where the cache lies by default."""
+        """Use this model: its first stage encodes. The cache lies in `folder` by default."""
         self._model = model
         self._folder = Path(self.settings.cache or Path(folder) / "cache")
 

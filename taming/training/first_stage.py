@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from taming.first_stage.losses import VQLPIPSWithDiscriminator
 from taming.first_stage.quantize_base import code_counts, perplexity, usage
 from taming.first_stage.vqgan import VQModel
 from taming.training.base import StageTraining, as_pixels, decayed_groups, grid_picture
@@ -23,6 +24,7 @@ class FirstStageTraining(StageTraining):
     """Wires a `VQModel` with its `.loss`."""
 
     model: VQModel
+    counts: Tensor
 
     def __init__(
         self,
@@ -34,8 +36,12 @@ class FirstStageTraining(StageTraining):
         max_steps: int = -1,  # steps of the autoencoder's optimiser; -1: no limit
     ) -> None:
         super().__init__(model, settings, learning_rate)
-        if model.loss is None:
-            raise ValueError("this first stage has no loss; give model.params.lossconfig")
+        if not isinstance(model.loss, VQLPIPSWithDiscriminator):
+            raise ValueError(
+                f"a first stage is trained with VQLPIPSWithDiscriminator, this one has the loss "
+                f"{type(model.loss).__name__}; give model.params.lossconfig"
+            )
+        self.loss = model.loss
         self.automatic_optimization = False
         self.accumulate, self.clip = accumulate_grad_batches, gradient_clip_val
         self.max_steps = max_steps
@@ -48,30 +54,27 @@ class FirstStageTraining(StageTraining):
 
     def configure_optimizers(self) -> list[AdamW]:
         settings, rate = self.settings, self.learning_rate
-        loss = self.model.loss
         players = [module for name, module in self.model.named_children() if name != "loss"]
         autoencoder = torch.nn.ModuleList(players)
         first = AdamW(decayed_groups(autoencoder, settings.weight_decay), rate, settings.betas)
-        discriminator = getattr(loss, "discriminator", None)
-        if discriminator is None:
-            return [first]
-        return [first, AdamW(discriminator.parameters(), rate, (0.5, 0.9), weight_decay=0.0)]
+        return [
+            first,
+            AdamW(self.loss.discriminator.parameters(), rate, (0.5, 0.9), weight_decay=0.0),
+        ]
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         images = self.images(batch)
         with self.mixed():
             quantized = self.model.encode(images)
             reconstructions = self.model.decode(quantized.z_q)
-            loss, logs = self.model.loss.generator_loss(
+            loss, logs = self.loss.generator_loss(
                 quantized.loss, images, reconstructions, self.steps, self.model.get_last_layer()
             )
         self._backward(loss, 0)
-        share = self.model.loss.disc_share(self.steps)
+        share = self.loss.disc_share(self.steps)
         if share > 0:
             with self.mixed():
-                loss_d, logs_d = self.model.loss.discriminator_loss(
-                    images, reconstructions, self.steps
-                )
+                loss_d, logs_d = self.loss.discriminator_loss(images, reconstructions, self.steps)
             self._backward(loss_d, 1)
             logs |= logs_d
         self.counts += code_counts(quantized.info.indices, self.model.codebook_size)
@@ -83,19 +86,17 @@ class FirstStageTraining(StageTraining):
 
     def _backward(self, loss: Tensor, player: int) -> None:
         """Gradients of one player only; the other's parameters are left out."""
-        optimizer = self._players()[player]
+        players: Any = self.optimizers()
+        optimizer = players[player]
         self.toggle_optimizer(optimizer)
         self.manual_backward(loss / self.accumulate)
         self.untoggle_optimizer(optimizer)
 
-    def _players(self) -> list[Any]:
-        optimizers = self.optimizers()
-        return optimizers if isinstance(optimizers, list) else [optimizers]
-
     def _step(self, both: bool) -> None:
         """One step of the optimisers, the average and, now and then, the codebook."""
         share = self.settings.rate(self.steps)
-        for player, optimizer in enumerate(self._players()[: 1 + both]):
+        players: Any = self.optimizers()
+        for player, optimizer in enumerate(players[: 1 + both]):
             scale = 1.0 if player == 0 else self.settings.discriminator_rate
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * share * scale
@@ -137,7 +138,7 @@ class FirstStageTraining(StageTraining):
     @torch.no_grad()
     def pictures(self) -> dict[str, np.ndarray]:
         """Held-out pictures above their reconstructions."""
-        loaders = self.trainer.val_dataloaders or self.trainer.train_dataloader
+        loaders: Any = self.trainer.val_dataloaders or self.trainer.train_dataloader
         images = self.images(next(iter(loaders)))[: 2 * self.settings.pictures].to(self.device)
         with self.ema.swapped():
             reconstructions, _loss = self.model.eval()(images)

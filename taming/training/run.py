@@ -1,6 +1,7 @@
-"""From a config to a run directory: builds everything, trains, and leaves a model that stands alone.
+"""From a config to a run directory: builds everything, trains, leaves a model that stands alone.
 
-    runs/<name>/config.yaml  weights.safetensors  checkpoints/last.ckpt  images/  history.csv  train.log
+    runs/<name>/  config.yaml  weights.safetensors  checkpoints/last.ckpt
+                  images/  history.csv  train.log
 
 The config that is written is the resolved one: vocabularies, sizes and the first stage's own config
 are in it, so that `taming.load` needs nothing else.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
 from torch import nn
 
 from taming.checkpoint import CheckpointError, atomic_write
@@ -32,6 +34,7 @@ from taming.config import (
 from taming.first_stage.vqgan import VQModel
 from taming.loading import CONFIG, expand_first_stage
 from taming.training.callbacks import LAST, SaveRun, TimeLimit, WriteHistory, WritePictures
+from taming.training.report import report
 from taming.training.settings import TrainingSettings
 from taming.transformer.multi_task import MultiTaskTransformer
 
@@ -52,8 +55,8 @@ def train(
     `resume` is a run directory: its own config is used, with the sections given here on top, and
     the loss sequence goes on as if it had never stopped.
     """
-    if resume is not None:
-        folder = Path(resume)
+    folder = None if resume is None else Path(resume)
+    if folder is not None:
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
         config = plain(load_config(folder / CONFIG)) | plain(config)
@@ -62,14 +65,12 @@ def train(
     data = instantiate_from_config(config["data"])
     config["model"] = complete_model_config(config["model"], data)
     if dry_run:
-        from taming.training.report import report
-
         report(config, data)
         return RUNS / (name or config["name"])
-    if resume is None:
-        folder = new_run_directory(name or config["name"])
+    checkpoint = None if folder is None else folder / LAST
+    folder = folder or new_run_directory(name or config["name"])
     with logged_to(folder / "train.log"):
-        _fit(config, data, folder, folder / LAST if resume is not None else None)
+        _fit(config, data, folder, checkpoint)
     return folder
 
 
@@ -128,8 +129,9 @@ def wrap(
         from taming.training.second_stage import SecondStageTraining
 
         return SecondStageTraining(model, settings, learning_rate, **options)
-    raise TypeError(f"there is no training for {type(model).__name__}; wrap a VQModel or a "
-                    f"MultiTaskTransformer")
+    raise TypeError(
+        f"there is no training for {type(model).__name__}; wrap a VQModel or a MultiTaskTransformer"
+    )
 
 
 def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +234,7 @@ def _loggers(folder: Path) -> list[Any] | bool:
 
 def _callbacks(folder: Path, settings: TrainingSettings) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [
-        pl.callbacks.RichProgressBar(),
+        RichProgressBar(),
         WriteHistory(folder, settings.log_every),
         WritePictures(folder, settings.pictures_every),
         SaveRun(folder, settings.checkpoint_minutes),

@@ -20,8 +20,12 @@ class TrainingSettings:
     final_rate: float = 0.02  # share of the learning rate at the end of the cosine
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
-    ema_decay: float = 0.999  # average of weights that is exported; 0 exports the weights themselves
-    precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where there are units for it
+    ema_decay: float = (
+        0.999  # average of weights that is exported; 0 exports the weights themselves
+    )
+    precision: Literal["auto", "float32", "bf16"] = (
+        "auto"  # auto: bf16 where there are units for it
+    )
     channels_last: bool = True  # memory layout of convolutions
     compile: bool = False  # torch.compile; pays after minutes
     checkpoint_minutes: float = 10.0

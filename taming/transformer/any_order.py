@@ -20,7 +20,7 @@ position, Li et al. 2024 (ControlAR, arXiv 2410.02705) section 3.2.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -83,7 +83,7 @@ class AnyOrderTransformer(nn.Module):
 
         self.content = nn.ModuleList(Block(width, heads, dropout) for _ in range(streams))
         self.content_norm = nn.RMSNorm(width)
-        self.queries = nn.ModuleList(QueryBlock(width, heads, dropout) for _ in range(streams))
+        self.query_blocks = nn.ModuleList(QueryBlock(width, heads, dropout) for _ in range(streams))
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, codebook_size, bias=False)
         self._init_weights(layers)
@@ -118,10 +118,13 @@ class AnyOrderTransformer(nn.Module):
         placed = rotation.at(before).pad_front(guide.prefix.shape[1])
         tokens = torch.cat([guide.prefix, self.tok_emb(codes.gather(1, before))], dim=1)
         content = self.run_content(tokens, placed)
-        keys_values = [layer.project_content(content, placed) for layer in self.queries]
+        keys_values = [layer.project_content(content, placed) for layer in self.query_layers()]
         return self.run_queries(guide, order, rotation, keys_values, causal=True)
 
     # ---- its parts, which a decoder calls step by step ------------------------------------------
+
+    def query_layers(self) -> list[QueryBlock]:
+        return cast("list[QueryBlock]", list(self.query_blocks))
 
     def rotation(self, height: int, width: int, device: torch.device) -> Rotation:
         return grid_rotation(height, width, self.width // self.heads, device)
@@ -163,7 +166,7 @@ class AnyOrderTransformer(nn.Module):
         at_targets = rotation.at(targets)
         guide_cells = targets if guide_cells is None else guide_cells
         x = gather_cells(guide.queries, guide_cells)
-        for index, block in enumerate(self.queries):
+        for index, block in enumerate(self.query_layers()):
             if index in guide.controls:
                 x = x + gather_cells(guide.controls[index], guide_cells)
             x = block(x, at_targets, keys_values[index], causal)

@@ -95,7 +95,7 @@ class Decoder:
         content = self.model.run_content(tokens, placed, self.content_cache)
         keys_values = [
             self.query_cache.layer(index).extend(*layer.project_content(content, placed))
-            for index, layer in enumerate(self.model.queries)
+            for index, layer in enumerate(self.model.query_layers())
         ]
         self.content_cache.advance(tokens.shape[1])
         self.query_cache.advance(tokens.shape[1])
@@ -120,11 +120,12 @@ class NaiveDecoder:
         logits = []
         for branch in self.branches:
             model, guide = self.model, self.model.guide(branch.control, branch.prefix)
-            rotation = model.rotation(*branch.control.shape[-2:], branch.control.device)
+            height, width = branch.control.shape[-2:]
+            rotation = model.rotation(height, width, branch.control.device)
             placed = rotation.at(cells).pad_front(guide.prefix.shape[1])
             tokens = torch.cat([guide.prefix, model.tok_emb(known)], dim=1)
             content = model.run_content(tokens, placed)
-            keys_values = [layer.project_content(content, placed) for layer in model.queries]
+            keys_values = [layer.project_content(content, placed) for layer in model.query_layers()]
             logits.append(
                 model.run_queries(guide, targets, rotation, keys_values, causal=False).float()
             )

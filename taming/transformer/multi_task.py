@@ -55,11 +55,11 @@ class MultiTaskTransformer(nn.Module):
         self.first_stage_model = instantiate_from_config(first_stage_config)
         self.first_stage_model.eval().requires_grad_(False)
         self.transformer: AnyOrderTransformer = instantiate_from_config(transformer_config)
-        sizes = self.transformer.codebook_size, self.first_stage_model.codebook_size
-        if sizes[0] != sizes[1]:
+        ours, theirs = self.transformer.codebook_size, self.first_stage_model.codebook_size
+        if ours != theirs:
             raise ValueError(
-                f"the transformer has codebook_size {sizes[0]}, the first stage {sizes[1]}; "
-                f"set transformer_config.params.codebook_size to {sizes[1]}"
+                f"the transformer has codebook_size {ours}, the first stage {theirs}; "
+                f"set transformer_config.params.codebook_size to {theirs}"
             )
         self.cond_stage_model = nn.ModuleDict(
             {name: self._build_condition(name, each) for name, each in cond_stage_config.items()}

@@ -1,0 +1,111 @@
+"""Trains the second stage on cached codes: one optimiser, the loss told for every kind of order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from taming.pipeline import Pipeline
+from taming.training.base import StageTraining, decayed_groups, grid_picture
+from taming.training.codes import ORDER_KINDS, CodesBatch, training_codes
+from taming.training.codes_data import CodesData
+from taming.transformer.multi_task import MultiTaskTransformer
+
+
+class SecondStageTraining(StageTraining):
+    """Wires a `MultiTaskTransformer`. Accumulation, clipping and max_steps are the trainer's."""
+
+    model: MultiTaskTransformer
+
+    def configure_optimizers(self) -> Any:
+        groups = decayed_groups(self.model, self.settings.weight_decay)
+        optimizer = AdamW(groups, self.learning_rate, self.settings.betas)
+        schedule = LambdaLR(optimizer, self.settings.rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def training_step(self, batch: CodesBatch, _: int) -> Tensor:
+        loss, logs = self._loss(batch)
+        self.log_dict({f"train/{name}": value for name, value in logs.items()})
+        return loss
+
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.global_step > self.ema.updates:
+            self.ema.update()
+
+    def validation_step(self, batch: CodesBatch, _: int) -> None:
+        logs = self._loss(batch)[1]
+        named = {f"validation/{name}": value for name, value in logs.items()}
+        self.log_dict(named, batch_size=len(batch.codes))
+
+    def _loss(self, batch: CodesBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean cross-entropy in nats over the cells asked for, and the same by kind of order."""
+        with self.mixed():
+            codes = training_codes(batch, self.model.first_stage_model)
+            nats = self.model(codes, batch.values, batch.present, batch.grid)  # (B, T)
+        asked = nats.shape[1] - batch.known  # (B,)
+        loss = nats.sum() / asked.sum()
+        logs = {"loss": loss.detach()}
+        for index, kind in enumerate(ORDER_KINDS):
+            rows = batch.kind == index
+            if bool(rows.any()):
+                logs[f"loss_{kind}"] = nats[rows].detach().sum() / asked[rows].sum()
+        return loss, logs
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, np.ndarray]:
+        """For every condition: what was given, a sample, the truth; held-out pictures."""
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, CodesData)
+        cache = data.caches().get("validation") or data.caches()["train"]
+        was_training = self.model.training
+        grids: dict[str, np.ndarray] = {}
+        with self.ema.swapped():
+            pipeline = Pipeline(self.model)
+            for name in [*self.model.conditions, "nothing"]:
+                columns = list(self._columns(name, cache, pipeline))
+                if columns:
+                    grids[name] = grid_picture(
+                        [np.stack(row) for row in zip(*columns, strict=True)]
+                    )
+        self.model.train(was_training)
+        return grids
+
+    def _columns(self, name: str, cache: Any, pipeline: Pipeline) -> Any:
+        """(condition, sample, truth) of some held-out records that have this condition."""
+        condition = self.model.conditions.get(name)
+        found, size = 0, None
+        for index in np.linspace(0, len(cache) - 1, min(len(cache), 64)).round().astype(int):
+            sample = cache[int(index)]
+            height, width = sample["image"].shape[-2:]
+            if size not in (None, (height, width)):
+                continue
+            value = (
+                condition.derive(sample, np.random.default_rng(int(index))) if condition else None
+            )
+            if condition is not None and value is None:
+                continue
+            size = (height, width)
+            truth = ((sample["image"] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            values = {name: value} if value is not None else {}
+            painted = pipeline.paint_values(
+                values,
+                size,
+                seeds=[int(index)],
+                steps=self.settings.sampling_steps,
+                guidance=self.settings.guidance if values else 1.0,
+            )[0]
+            shown = truth
+            if condition is not None and value is not None:
+                shown = condition.show(value, size)
+            yield shown, np.asarray(painted), truth
+            found += 1
+            if found == self.settings.pictures:
+                return
