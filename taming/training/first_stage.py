@@ -112,11 +112,8 @@ class FirstStageTraining(StageTraining):
             self.trainer.should_stop = True
 
     def _restart_dead_codes(self) -> None:
-        every, until = self.settings.restart_every, self.settings.restart_until
         restart = getattr(self.model.quantize, "restart_dead", None)
-        if restart is None or not every or self.steps % every:
-            return
-        if until is not None and self.steps > until:
+        if restart is None or not self.settings.restarts(self.steps):
             return
         rows = restart(generator=self.generator)
         self.ema.copy_rows("quantize.embedding.weight", rows)

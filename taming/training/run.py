@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +144,21 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
         if key not in config:
             raise ConfigError(f"the config has no section '{key}'")
     settings = from_mapping(TrainingSettings, config.get("training") or {}, "training")
+    trainer = dict(config.get("trainer") or {})
+    if settings.decay == "cosine" and settings.decay_steps is None:
+        if int(trainer.get("max_steps", -1)) < 1:
+            raise ConfigError(
+                "training.decay is cosine, but nothing says how long: give training.decay_steps "
+                "or trainer.max_steps"
+            )
+        settings = replace(settings, decay_steps=int(trainer["max_steps"]))
     return {
         "name": str(config.get("name") or "run"),
         "seed": int(config.get("seed", 0)),
         "model": deepcopy(dict(config["model"])),
         "data": dict(config["data"]),
         "training": vars(settings).copy(),
-        "trainer": dict(config.get("trainer") or {}),
+        "trainer": trainer,
     }
 
 

@@ -46,6 +46,15 @@ class TrainingSettings:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay is {self.ema_decay}; give a number in [0, 1)")
 
+    def restarts(self, step: int) -> bool:
+        """Whether dead codes are restarted at this step."""
+        until = self.restart_until
+        if until is None and self.decay_steps is not None:
+            until = self.decay_steps // 2
+        return (
+            bool(self.restart_every) and step % self.restart_every == 0 and step <= (until or step)
+        )
+
     def rate(self, step: int) -> float:
         """Learning rate at this step, as a share of the base rate."""
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
