@@ -2,8 +2,8 @@
 
 Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (arXiv 1611.07004,
 appendix 6.1.2): strided 4x4 convolutions, leaky ReLU, normalised but at the ends. Module names,
-shapes and initialisation are those of the published VQGAN checkpoints (`loss.discriminator.main.*`);
-do not rename.
+shapes and initialisation are those of the published checkpoints (`loss.discriminator.main.*`); do
+not rename.
 """
 
 import torch
@@ -48,7 +48,7 @@ def weights_init(module: nn.Module) -> None:
 
 
 class NLayerDiscriminator(nn.Module):
-    """`n_layers` halvings after the first; 3 give patches of 70 pixels. H, W >= 2^(n_layers+1) * 2."""
+    """`n_layers` 3 judges patches of 70 pixels, 2 of 34; H and W at least 2^(n_layers + 1)."""
 
     def __init__(
         self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, use_actnorm: bool = False

@@ -70,7 +70,9 @@ class EMA:
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict of the module with averages for weights: what is exported."""
-        state = {k: v for k, v in self.module.state_dict().items() if not k.startswith(self.exclude)}
+        state = {
+            k: v for k, v in self.module.state_dict().items() if not k.startswith(self.exclude)
+        }
         for name, average in self._averages.items():
             state[name] = average.to(state[name].dtype)
         return state

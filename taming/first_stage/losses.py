@@ -217,7 +217,7 @@ class VQLPIPSWithDiscriminator(nn.Module):
 
     def _shown(self, images: Tensor, cond: Tensor | None) -> Tensor:
         if not self.disc_conditional:
-            return images.contiguous(memory_format=torch.channels_last)
+            return images
         if cond is None:
             raise ValueError("disc_conditional is set, but no condition was given to the loss")
         return torch.cat([images, cond], dim=1)

@@ -213,8 +213,11 @@ def fetch(file: Download) -> Path:
 
 
 def _check(path: Path, file: Download) -> None:
+    digest = hashlib.sha256()
     with open(path, "rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    found = digest.hexdigest()
     if not found.startswith(file.sha256):
         raise ValueError(
             f"{path} has SHA-256 {found[:16]}..., {file.url} has {file.sha256}...; remove it"
@@ -234,7 +237,8 @@ class FeatureLoss(nn.Module):
     def __init__(self, network: nn.Module, weights: Sequence[float]) -> None:
         super().__init__()
         frozen = network.eval().requires_grad_(False)
-        self._held = (frozen.to(memory_format=torch.channels_last),)
+        frozen.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._held = (frozen,)
         self.weights = [weight / sum(weights) for weight in weights]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FeatureLoss":
@@ -255,15 +259,16 @@ class FeatureLoss(nn.Module):
 
 
 class _LiteFeatures(nn.Module):
-    """The ends of stages of EfficientNet-Lite0 (1/2, 1/2, 1/4, 1/8, 1/16 of the resolution)."""
+    """Stem and ends of four stages of EfficientNet-Lite0: 1/2, 1/2, 1/4, 1/8, 1/16 of H and W."""
 
-    ENDS = (0, 2, 4, 10)
+    ENDS = (0, 2, 4, 10)  # blocks
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.stem = fuse(network._conv_stem, network._bn0)
-        self.blocks = nn.ModuleList(network._blocks[: self.ENDS[-1] + 1])
-        for block in self.blocks:
+        blocks: list[Any] = list(network._blocks)[: self.ENDS[-1] + 1]
+        self.blocks = nn.ModuleList(blocks)
+        for block in blocks:
             if hasattr(block, "_expand_conv"):
                 block._expand_conv = fuse(block._expand_conv, block._bn0)
                 block._bn0 = nn.Identity()
@@ -281,7 +286,7 @@ class _LiteFeatures(nn.Module):
         return features
 
 
-def fuse(convolution: nn.Module, norm: nn.Module) -> nn.Module:
+def fuse(convolution: Any, norm: Any) -> nn.Module:
     """One convolution that does both: batch norm is linear outside training."""
     return nn.utils.fuse_conv_bn_eval(convolution.eval(), norm.eval())
 
