@@ -99,6 +99,19 @@ class AnyOrderTransformer(nn.Module):
         nn.init.normal_(self.start, std=0.02)
         nn.init.normal_(self.query, std=0.02)
 
+    @torch.no_grad()
+    def place_codes(self, codebook: Tensor) -> None:
+        """Start where the first stage ends: codes that look alike get embeddings that are alike.
+
+        codebook (V, D). A random projection keeps its distances (Johnson and Lindenstrauss 1984);
+        the same directions begin to score codes in the head.
+        """
+        codebook = (codebook - codebook.mean(0)) / codebook.std().clamp(min=1e-6)
+        directions = torch.randn(codebook.shape[1], self.width, device=codebook.device)
+        placed = codebook.float() @ directions / math.sqrt(codebook.shape[1])  # (V, C)
+        self.tok_emb.weight.add_(placed * 0.5)
+        self.head.weight.add_(placed / math.sqrt(self.width) * 0.5)
+
     # ---- the whole sequence at once: training -------------------------------------------------
 
     def forward(self, codes: Tensor, order: Tensor, control: Tensor, prefix: Tensor) -> Tensor:

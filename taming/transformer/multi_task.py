@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from taming.checkpoint import load_weights, read_state_dict
 from taming.cond_stage.base import Condition, combine
 from taming.config import get_obj_from_str, instantiate_from_config
+from taming.first_stage.vqgan import VQModel
 from taming.transformer.any_order import AnyOrderTransformer
 from taming.transformer.decoder import Branch
 
@@ -52,7 +53,7 @@ class MultiTaskTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = [(int(height), int(width)) for height, width in sizes]
-        self.first_stage_model = instantiate_from_config(first_stage_config)
+        self.first_stage_model: VQModel = instantiate_from_config(first_stage_config)
         self.first_stage_model.eval().requires_grad_(False)
         self.transformer: AnyOrderTransformer = instantiate_from_config(transformer_config)
         ours, theirs = self.transformer.codebook_size, self.first_stage_model.codebook_size
@@ -61,6 +62,7 @@ class MultiTaskTransformer(nn.Module):
                 f"the transformer has codebook_size {ours}, the first stage {theirs}; "
                 f"set transformer_config.params.codebook_size to {theirs}"
             )
+        self.transformer.place_codes(codebook(self.first_stage_model))
         self.cond_stage_model = nn.ModuleDict(
             {name: self._build_condition(name, each) for name, each in cond_stage_config.items()}
         )
@@ -168,6 +170,14 @@ class MultiTaskTransformer(nn.Module):
             words = tuple(name for name in names if self.conditions[name].kind == "prefix")
             branches.append(Branch(branch.control, prefixes.setdefault(words, branch.prefix)))
         return branches, scales
+
+
+@torch.no_grad()
+def codebook(first_stage: VQModel) -> Tensor:
+    """What each code stands for: (V, D)."""
+    weight = first_stage.post_quant_conv.weight
+    every = torch.arange(first_stage.codebook_size, device=weight.device)
+    return rearrange(first_stage.lookup(every[None, None]), "1 d 1 v -> v d")
 
 
 def guidance_chain(
