@@ -2,6 +2,8 @@
 
 Manual optimisation, as Lightning wants it for two optimisers. Lightning then counts the steps of
 both and refuses to accumulate or clip, so both are done here, under the trainer's usual names.
+On several devices: `trainer.strategy=ddp_find_unused_parameters_true`, because neither player's
+backward reaches the other's weights.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from taming.first_stage.losses import VQLPIPSWithDiscriminator
+from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import code_counts, perplexity, usage
-from taming.first_stage.vqgan import VQModel
+from taming.first_stage.vqgan import GumbelVQ, VQModel
 from taming.training.base import StageTraining, as_pixels, decayed_groups, grid_picture
 from taming.training.settings import TrainingSettings
+
+CODEBOOK = "quantize.embedding.weight"
 
 
 class FirstStageTraining(StageTraining):
@@ -25,6 +30,7 @@ class FirstStageTraining(StageTraining):
 
     model: VQModel
     counts: Tensor
+    held_out_counts: Tensor
 
     def __init__(
         self,
@@ -41,56 +47,70 @@ class FirstStageTraining(StageTraining):
                 f"a first stage is trained with VQLPIPSWithDiscriminator, this one has the loss "
                 f"{type(model.loss).__name__}; give model.params.lossconfig"
             )
-        self.loss = model.loss
+        if accumulate_grad_batches < 1:
+            raise ValueError(
+                f"accumulate_grad_batches is {accumulate_grad_batches}; give at least 1"
+            )
         self.automatic_optimization = False
         self.accumulate, self.clip = accumulate_grad_batches, gradient_clip_val
         self.max_steps = max_steps
-        self.steps, self.micro = 0, 0
-        self.generator = torch.Generator().manual_seed(0)  # draws features for dead codes
-        self.register_buffer("counts", torch.zeros(model.codebook_size), persistent=False)
+        self.steps = 0
+        self.latest: Tensor | None = None  # pictures of the last batch, where nothing is held out
+        for name in ("counts", "held_out_counts"):
+            self.register_buffer(name, torch.zeros(model.codebook_size), persistent=False)
+
+    @property
+    def loss(self) -> VQLPIPSWithDiscriminator:
+        assert isinstance(self.model.loss, VQLPIPSWithDiscriminator)
+        return self.model.loss
 
     def steps_done(self) -> int:
         return self.steps
 
+    def step_limit(self) -> int | None:
+        return self.max_steps if self.max_steps > 0 else None
+
     def configure_optimizers(self) -> list[AdamW]:
         settings, rate = self.settings, self.learning_rate
         players = [module for name, module in self.model.named_children() if name != "loss"]
-        autoencoder = torch.nn.ModuleList(players)
-        first = AdamW(decayed_groups(autoencoder, settings.weight_decay), rate, settings.betas)
+        groups = decayed_groups(torch.nn.ModuleList(players), settings.weight_decay)
+        discriminator = self.loss.discriminator.parameters()
         return [
-            first,
-            AdamW(self.loss.discriminator.parameters(), rate, (0.5, 0.9), weight_decay=0.0),
+            AdamW(groups, rate, settings.betas),
+            AdamW(discriminator, rate, (0.5, 0.9), weight_decay=0.0),
         ]
+
+    def on_train_start(self) -> None:
+        if isinstance(self.loss.perceptual_loss, LPIPS):
+            self.loss.perceptual_loss.prepare()
+        if self.max_steps > 0 and self.steps >= self.max_steps:
+            self.trainer.should_stop = True
+
+    # --- a step ---
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         images = self.images(batch)
+        if isinstance(self.model, GumbelVQ):
+            self.model.set_step(self.steps)
         with self.mixed():
             quantized = self.model.encode(images)
             reconstructions = self.model.decode(quantized.z_q)
             loss, logs = self.loss.generator_loss(
                 quantized.loss, images, reconstructions, self.steps, self.model.get_last_layer()
             )
-        self._backward(loss, 0)
-        share = self.loss.disc_share(self.steps)
-        if share > 0:
+        self.manual_backward(loss / self.accumulate)
+        plays = self.loss.disc_share(self.steps) > 0
+        if plays:
             with self.mixed():
                 loss_d, logs_d = self.loss.discriminator_loss(images, reconstructions, self.steps)
-            self._backward(loss_d, 1)
+            self.manual_backward(loss_d / self.accumulate)
             logs |= logs_d
         self.counts += code_counts(quantized.info.indices, self.model.codebook_size)
-        self.micro += 1
-        if self.micro % self.accumulate == 0:
-            self._step(share > 0)
+        self.latest = images.detach()
+        if self.batches % self.accumulate == 0:
+            self._step(plays)
         self.log_dict({f"train/{name}": value for name, value in logs.items()})
         return loss.detach()
-
-    def _backward(self, loss: Tensor, player: int) -> None:
-        """Gradients of one player only; the other's parameters are left out."""
-        players: Any = self.optimizers()
-        optimizer = players[player]
-        self.toggle_optimizer(optimizer)
-        self.manual_backward(loss / self.accumulate)
-        self.untoggle_optimizer(optimizer)
 
     def _step(self, both: bool) -> None:
         """One step of the optimisers, the average and, now and then, the codebook."""
@@ -100,55 +120,92 @@ class FirstStageTraining(StageTraining):
             scale = 1.0 if player == 0 else self.settings.discriminator_rate
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * share * scale
-            if self.clip is not None:
-                self.clip_gradients(optimizer, gradient_clip_val=self.clip)
+            if self.clip:
+                self.clip_gradients(optimizer, self.clip, gradient_clip_algorithm="norm")
             optimizer.step()
             optimizer.zero_grad()
         self.steps += 1
         self.ema.update()
-        self._restart_dead_codes()
+        self._restart_dead_codes(players[0])
         self.log("learning_rate", self.learning_rate * share)
+        if self.steps % self.settings.log_every == 0:
+            self.log("codebook/usage", usage(self.counts))
+            self.log("codebook/perplexity", perplexity(self.counts))
+            self.counts.zero_()
         if self.steps == self.max_steps:
             self.trainer.should_stop = True
 
-    def _restart_dead_codes(self) -> None:
+    def _restart_dead_codes(self, optimizer: Any) -> None:
         restart = getattr(self.model.quantize, "restart_dead", None)
         if restart is None or not self.settings.restarts(self.steps):
             return
-        rows = restart(generator=self.generator)
-        self.ema.copy_rows("quantize.embedding.weight", rows)
+        rows = restart(generator=torch.Generator().manual_seed(self.seed + self.steps))
+        self.ema.copy_rows(CODEBOOK, rows)
+        codes = dict(self.model.named_parameters()).get(CODEBOOK)
+        if codes is not None:
+            for moment in ("exp_avg", "exp_avg_sq"):  # a code that moved starts without momentum
+                optimizer.state[codes][moment][rows] = 0.0
         self.log("codebook/restarted", float(len(rows)))
-        self.log("codebook/usage", usage(self.counts))
-        self.log("codebook/perplexity", perplexity(self.counts))
-        self.counts.zero_()
+
+    # --- validation, with the averaged weights ---
+
+    def on_validation_start(self) -> None:
+        super().on_validation_start()
+        self.held_out_counts.zero_()
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         images = self.images(batch)
         with self.mixed():
-            reconstructions, _loss = self.model(images)
+            quantized = self.model.encode(images)
+            reconstructions = self.model.decode(quantized.z_q)
+            _loss, logs = self.loss.generator_loss(
+                quantized.loss, images, reconstructions, step=-1
+            )
+        self.held_out_counts += code_counts(quantized.info.indices, self.model.codebook_size)
         error = (reconstructions.float().clamp(-1, 1) - images).square().mean(dim=(1, 2, 3))  # (B,)
-        psnr = 10 * torch.log10(4.0 / error.clamp(min=1e-10))  # dB, of the range -1..1
-        count = len(images)
-        self.log("validation/psnr", psnr.mean(), batch_size=count, prog_bar=True)
-        self.log("validation/l1", (reconstructions.float() - images).abs().mean(), batch_size=count)
+        numbers = {
+            "psnr": 10 * torch.log10(4.0 / error.clamp(min=1e-10)).mean(),  # dB, range -1..1
+            "loss": logs["rec_loss"],
+            "pixel_loss": logs["pixel_loss"],
+            "quant_loss": logs["quant_loss"],
+        }
+        if "p_loss" in logs:
+            numbers["p_loss"] = logs["p_loss"]
+        named = {f"validation/{name}": value for name, value in numbers.items()}
+        self.log_dict(named, batch_size=len(images), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("validation/usage", usage(self.held_out_counts))
+        self.log("validation/perplexity", perplexity(self.held_out_counts))
 
     @torch.no_grad()
     def pictures(self) -> dict[str, np.ndarray]:
         """Held-out pictures above their reconstructions."""
-        loaders: Any = self.trainer.val_dataloaders or self.trainer.train_dataloader
-        images = self.images(next(iter(loaders)))[: 2 * self.settings.pictures].to(self.device)
+        images = self._held_out(2 * self.settings.pictures)
+        if images is None:
+            return {}
+        images = self.images({"image": images.to(self.device)})
         with self.ema.swapped():
             reconstructions, _loss = self.model.eval()(images)
         self.model.train()
         return {"reconstructions": grid_picture([as_pixels(images), as_pixels(reconstructions)])}
 
+    def _held_out(self, count: int) -> Tensor | None:
+        """Pictures of the size of the first, spread over the held-out sets."""
+        mix = getattr(getattr(self.trainer, "datamodule", None), "validation", None)
+        if mix is None:
+            return None if self.latest is None else self.latest[:count]
+        chosen = np.linspace(0, len(mix) - 1, count).round().astype(int)
+        images = [mix[int(index)]["image"] for index in chosen]
+        return torch.stack([image for image in images if image.shape == images[0].shape])
+
+    # --- resuming ---
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        parts = {"quantize": self.model.quantize, "loss": self.model.loss}
+        parts = {"quantize": self.model.quantize, "loss": self.loss}
         checkpoint["first_stage"] = {
             "steps": self.steps,
-            "micro": self.micro,
-            "generator": self.generator.get_state(),
             "counts": self.counts.clone(),
             "parts": {
                 name: part.training_state()
@@ -160,8 +217,7 @@ class FirstStageTraining(StageTraining):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         state = checkpoint["first_stage"]
-        self.steps, self.micro = state["steps"], state["micro"]
-        self.generator.set_state(state["generator"])
+        self.steps = state["steps"]
         self.counts.copy_(state["counts"])
         for name, kept in state["parts"].items():
             getattr(self.model, name).load_training_state(kept)
