@@ -10,7 +10,9 @@ import contextlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +35,8 @@ from taming.cli_options import (
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from taming.pipeline import Pipeline
 
 TRACEBACK_VARIABLE = "TAMING_TRACEBACK"
 SHEET = 32  # scenes on a contact sheet
@@ -87,9 +91,13 @@ def root(
     quiet: Annotated[bool, Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
     """Trains on your own pictures, and paints from depth, labels, poses, words and fragments."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name.startswith("taming") or record.levelno >= WARNING)
     logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
+        level=WARNING if quiet else logging.INFO, format="%(message)s", handlers=[handler]
     )
+    # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 def read_config(words: Iterable[str] | None, resume: Path | None = None) -> Any:
@@ -101,7 +109,7 @@ def read_config(words: Iterable[str] | None, resume: Path | None = None) -> Any:
     settings = [word for word in given if "=" in word]
     if not files:
         if resume is None:
-            raise ValueError("no configuration given: name a YAML file, such as configs/mine.yaml")
+            raise ValueError("no configuration given: name a YAML file, such as mine.yaml")
         files = [str(resume / "config.yaml")]
     return load_config(files, settings)
 
@@ -123,10 +131,10 @@ def train(
     """Trains either stage from a YAML file.
 
     \b
-    Example: both stages on a folder of pictures, then go on with a stopped run.
-      taming train configs/mine_first_stage.yaml data.root=pictures
-      taming train configs/mine_second_stage.yaml --name mine
-      taming train --resume runs/mine
+    Example: both stages, with a setting changed, then go on with a stopped run.
+      taming train mine_tokenizer.yaml
+      taming train mine.yaml data.params.batch_size=16 --name small
+      taming train --resume runs/small
     """
     config = read_config(words, resume)
     from taming.training.run import train as run
@@ -141,16 +149,18 @@ def encode(
 ) -> None:
     """Writes the codes that second-stage training reads.
 
-    Training does this by itself where the cache is missing; on a cluster, do it once beforehand.
+    Training does this by itself where they are missing; on a cluster, do it once beforehand.
 
     \b
     Example:
-      taming encode configs/mine_second_stage.yaml --out cache/mine
+      taming encode mine.yaml --out cache/mine
+      taming train mine.yaml data.params.codes.cache=cache/mine
     """
     config = read_config(words)
     from taming.training.cache import build
 
-    print(build(config, out=out))
+    with progress_bar("encoding") as progress:
+        print(build(config, out=out, progress=progress))
 
 
 # --- painting -------------------------------------------------------------------------------------
@@ -183,7 +193,7 @@ def paint(
     if "mask" in settings:
         settings["known"] = (settings["known"], settings.pop("mask"))
     shape = None if size is None else parse_size(size)
-    pipeline = taming.load(model, device=device, precision=precision)
+    pipeline = open_model(model, device, precision)
     with progress_bar("painting") as progress:
         images = pipeline.paint(size=shape, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
@@ -213,7 +223,7 @@ def complete(
         raise ValueError(
             "complete takes the picture as IMAGE, and --mask with white where it is kept"
         )
-    pipeline = taming.load(model, device=device, precision=precision)
+    pipeline = open_model(model, device, precision)
     with progress_bar("completing") as progress:
         images = pipeline.complete(image, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
@@ -237,7 +247,7 @@ def upscale(
     Example:
       taming upscale small.png --factor 4 --model runs/mine --out large.png
     """
-    pipeline = taming.load(model, device=device, precision=precision)
+    pipeline = open_model(model, device, precision)
     with progress_bar("enlarging") as progress:
         images = pipeline.upscale(image, factor, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
@@ -258,8 +268,19 @@ def reconstruct(
     Example:
       taming reconstruct photo1.jpg photo2.jpg --model runs/tokenizer --out back/
     """
-    images = taming.load(model, device=device, precision=precision).reconstruct(pictures)
+    images = open_model(model, device, precision).reconstruct(pictures)
     save(images, [picture.stem for picture in pictures], out, grid)
+
+
+def open_model(model: str, device: str, precision: str) -> "Pipeline":
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device '{device}' cannot be used here ({reason}); try cpu") from error
+    return taming.load(model, device=device, precision=precision)
 
 
 def save(
@@ -292,7 +313,10 @@ def progress_bar(text: str) -> "Iterator[Callable[[int, int], None]]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

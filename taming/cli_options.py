@@ -16,7 +16,7 @@ Words = Annotated[
     list[str] | None,
     Argument(
         metavar="CONFIG... [KEY=VALUE]...",
-        help="YAML files, merged in order, then settings such as data.batch_size=8.",
+        help="YAML files, merged in order, then settings such as training.max_minutes=60.",
     ),
 ]
 Model = Annotated[str, Option("--model", "-m", help="Run directory, checkpoint, or 'bundled'.")]

@@ -1,6 +1,7 @@
 """What every test shares: settings made before torch is imported, and where photographs are."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,13 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def photographs() -> Path:
-    """The folder of real data sets (TAMING_DATA); the test is skipped where there is none."""
-    folder = Path(os.environ.get("TAMING_DATA") or ROOT.parent / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"no real photographs in {folder}; data/README.md says what goes there")
-    return folder
+def photographs() -> Callable[[str], Path]:
+    """The folder of a set of real photographs by its name; where it is absent, the test is skipped."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("TAMING_DATA") or ROOT / "data") / name
+        if not folder.is_dir():
+            pytest.skip(f"{folder} is absent; data/README.md says what TAMING_DATA is")
+        return folder
+
+    return find

@@ -159,6 +159,13 @@ def test_a_mask_needs_its_picture(
     assert "--known" in spoken(capsys)
 
 
+def test_a_device_that_is_not_there_is_one_sentence(
+    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("paint", "--device", "abacus") == 2
+    assert "device 'abacus'" in spoken(capsys)
+
+
 def test_a_missing_config_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "configs/there_is_none.yaml") == 2
     assert "there_is_none.yaml" in spoken(capsys)

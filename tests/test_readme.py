@@ -16,7 +16,7 @@ import yaml
 
 import taming
 from taming import cli
-from taming.cli_options import conditions
+from taming.cond_stage import CONDITIONS
 from taming.config import from_mapping, get_obj_from_str
 from taming.training.settings import TrainingSettings
 
@@ -114,7 +114,8 @@ def check_call(call: ast.Call, name: str) -> None:
     signature = inspect.signature(getattr(taming.Pipeline, name))
     keywords = [keyword.arg for keyword in call.keywords if keyword.arg is not None]
     signature.bind(None, *call.args, **dict.fromkeys(keywords))
-    known = set(signature.parameters) | set(inspect.signature(conditions).parameters)
+    shared = inspect.signature(taming.Pipeline.paint).parameters  # what **options may hold
+    known = set(signature.parameters) | set(shared) | set(CONDITIONS)
     assert set(keywords) <= known
 
 
