@@ -50,6 +50,7 @@ def train(
     resume: str | Path | None = None,
     dry_run: bool = False,
     name: str | None = None,
+    runs: str | Path = RUNS,  # folder in which the run directory is made
 ) -> Path:
     """Train what the config describes; returns the run directory.
 
@@ -67,9 +68,9 @@ def train(
     config["model"] = complete_model_config(config["model"], data)
     if dry_run:
         report(config, data)
-        return RUNS / (name or config["name"])
+        return Path(runs) / (name or config["name"])
     checkpoint = None if folder is None else folder / LAST
-    folder = folder or new_run_directory(name or config["name"])
+    folder = folder or new_run_directory(name or config["name"], Path(runs))
     with logged_to(folder / "train.log"):
         _fit(config, data, folder, checkpoint)
     return folder
@@ -204,14 +205,14 @@ def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> f
     return rate
 
 
-def new_run_directory(name: str) -> Path:
+def new_run_directory(name: str, runs: Path = RUNS) -> Path:
     """runs/name, or runs/name-2, -3, ... where that exists."""
     for number in range(1, 10_000):
-        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        folder = runs / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             folder.mkdir(parents=True)
             return folder
-    raise OSError(f"{RUNS} has ten thousand runs named {name}; remove some")
+    raise OSError(f"{runs} has ten thousand runs named {name}; remove some")
 
 
 @contextmanager
