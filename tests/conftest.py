@@ -23,7 +23,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def photographs() -> Callable[[str], Path]:
-    """The folder of a set of real photographs by its name; where it is absent, the test is skipped."""
+    """Where a set of real photographs lies, by its name; a test is skipped where it is absent."""
 
     def find(name: str) -> Path:
         folder = Path(os.environ.get("TAMING_DATA") or ROOT / "data") / name
