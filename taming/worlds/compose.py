@@ -1,7 +1,5 @@
 """Chooses where the camera stands: a coarse look at several places, the best composed one wins."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from taming.worlds.raycast import cast, gather, rays, sample_field
@@ -15,14 +13,19 @@ _WATER = {"coast": (0.15, 0.55), "islands": (0.25, 0.65), "lake": (0.12, 0.45)}
 def best_place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
     """Offset into the landscape, of a few drawn, from where the view is best."""
     places = [(float(x), float(z)) for x, z in rng.uniform(0, 4000, (_TRIES, 2))]
-    return max(places, key=lambda place: _score(replace(scene, place=place)))
+    terrain = Terrain(scene)
+
+    def score(place: tuple[float, float]) -> float:
+        terrain.move(place)
+        return _score(scene, terrain)
+
+    return max(places, key=score)
 
 
-def _score(scene: Scene) -> float:
+def _score(scene: Scene, terrain: Terrain) -> float:
     """Higher is better: open view, sky and ground in balance, water where the biome promises it."""
     view = rays(scene, 24, 24)
-    terrain = Terrain(scene)
-    field = sample_field(terrain, scene, view.right, steps=96)
+    field = sample_field(terrain, scene, view.right, steps=80, pixel=0.02)
     hits = cast(field, view.up)
     ground = np.isfinite(hits.z)
     plane = np.where(view.up < 0, -field.camera / np.minimum(view.up, -1e-6), np.inf)[:, None]

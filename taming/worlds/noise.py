@@ -12,7 +12,9 @@ import numpy as np
 
 _BITS = 7
 _SIDE = 1 << _BITS
-_TURN = np.float32(0.8), np.float32(0.6)  # a rotation between octaves hides the lattice
+_FINER = 0.47  # wavelength of an octave against the one before
+_TURN = np.float32(0.8 / _FINER), np.float32(0.6 / _FINER)  # a rotation hides the lattice
+_APART = np.float32(36.8)
 
 
 class Octaves(NamedTuple):
@@ -36,13 +38,22 @@ class Noise:
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Values in [-1, 1] at lattice coordinates x, y (float32, one shape)."""
-        floor_x, floor_y = np.floor(x), np.floor(y)
-        fade_x, fade_y = _fade(x - floor_x), _fade(y - floor_y)
-        cell = floor_y.astype(np.int32) & (_SIDE - 1)
+        part_x, part_y = np.floor(x), np.floor(y)
+        cell, across = part_y.astype(np.int32), part_x.astype(np.int32)
+        cell &= _SIDE - 1
         cell <<= _BITS
-        cell |= floor_x.astype(np.int32) & (_SIDE - 1)
+        across &= _SIDE - 1
+        cell |= across
+        fade_x = _fade(np.subtract(x, part_x, out=part_x))
+        fade_y = _fade(np.subtract(y, part_y, out=part_y))
         c = self._table.take(cell, axis=0)
-        return c[..., 0] + c[..., 1] * fade_x + fade_y * (c[..., 2] + c[..., 3] * fade_x)
+        value = c[..., 3] * fade_x
+        value += c[..., 2]
+        value *= fade_y
+        fade_x *= c[..., 1]
+        value += fade_x
+        value += c[..., 0]
+        return value
 
     def fractal(
         self,
@@ -56,31 +67,42 @@ class Noise:
         `footprint` is the width of a pixel in metres for each row of x (N,1), ascending; an octave
         shorter than about two footprints is left out, and rows where none is left cost nothing.
         """
-        total = np.zeros(np.broadcast(x, y).shape, np.float32)
-        amplitude, norm, wavelength = 1.0, 0.0, octaves.wavelength
-        for _ in range(octaves.count):
-            rows = len(total)
+        total = np.zeros(x.shape, np.float32)
+        norm = sum(octaves.gain**i for i in range(octaves.count))
+        amplitude, wavelength = 1.0 / norm, octaves.wavelength
+        x, y = x * np.float32(1.0 / wavelength), y * np.float32(1.0 / wavelength)
+        for octave in range(octaves.count):
+            rows = len(x)
             if footprint is not None:
-                rows = int(np.searchsorted(footprint[:, 0] * 2.0, wavelength))
-            norm += amplitude
-            if rows:
-                layer = self(x[:rows] / np.float32(wavelength), y[:rows] / np.float32(wavelength))
-                if octaves.ridge:
-                    crest = 1.0 - 2.0 * np.abs(layer)
-                    layer += np.float32(octaves.ridge) * (crest - layer)
-                if footprint is not None:
-                    layer *= np.minimum(wavelength / (footprint[:rows] * 2.0) - 1.0, 1.0)
-                layer *= np.float32(amplitude)
-                total[:rows] += layer
+                rows = min(rows, int(np.searchsorted(footprint[:, 0] * 2.0, wavelength)))
+            if not rows:
+                break
+            if octave:  # finer and turned
+                x, y = x[:rows], y[:rows]
                 x, y = _TURN[0] * x - _TURN[1] * y, _TURN[1] * x + _TURN[0] * y
-                x = x + np.float32(wavelength * 17.3)
+                x += _APART
+            layer = self(x[:rows], y[:rows])
+            if octaves.ridge:
+                crest = np.abs(layer)
+                crest *= np.float32(-2.0 * octaves.ridge)
+                layer *= np.float32(1.0 - octaves.ridge)
+                layer += crest
+                layer += np.float32(octaves.ridge)
+            if footprint is not None:
+                layer *= np.minimum(wavelength / (footprint[:rows] * 2.0) - 1.0, 1.0)
+            layer *= np.float32(amplitude)
+            total[:rows] += layer
             amplitude *= octaves.gain
-            wavelength *= 0.47
-        return total / np.float32(norm)
+            wavelength *= _FINER
+        return total
 
 
 def _fade(t: np.ndarray) -> np.ndarray:
-    return t * t * (3.0 - 2.0 * t)
+    faded = t * np.float32(-2.0)
+    faded += np.float32(3.0)
+    faded *= t
+    faded *= t
+    return faded
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:

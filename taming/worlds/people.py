@@ -102,15 +102,16 @@ class Crowd:
         return drawn
 
     def keypoints(
-        self, view: Rays, camera: float, owner: np.ndarray, depth: np.ndarray, k: int
+        self, view: Rays, camera: float, owner: np.ndarray, depth: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Joints (N,17,3) and boxes (N,4) in output pixels.
 
-        owner, depth: the fine buffers, person index or -1 and metres; k: fine samples per pixel. A
-        joint is seen (2) if its own person's surface lies at most a limb's radius in front of it,
-        hidden (1) otherwise, and (0, 0, 0) outside the picture.
+        owner, depth: the fine buffers, person index or -1 and metres; labels: the picture's. A
+        joint is seen (2) if its person's surface lies at most a limb's radius in front of it and
+        the label there is a person's; else hidden (1), or (0, 0, 0) outside the picture.
         """
         height, width = owner.shape
+        k = height // len(labels)
         joints = np.zeros((len(self.figures), 17, 3), np.float32)
         boxes = np.zeros((len(self.figures), 4), np.float32)
         radius = np.full(17, 0.09)
@@ -121,6 +122,7 @@ class Crowd:
             inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
             x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
             seen = (owner[y, x] == n) & (at[:, 2] - depth[y, x] < radius)
+            seen &= labels[y // k, x // k] >= SKIN
             joints[n] = np.stack([at[:, 0] / k, at[:, 1] / k, 1 + seen], 1) * inside[:, None]
             rows, columns = np.nonzero(owner == n)
             if len(rows):

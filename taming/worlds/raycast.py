@@ -14,8 +14,7 @@ import numpy as np
 from taming.worlds.scene import FAR, Scene
 from taming.worlds.terrain import Ground, Terrain
 
-_NEAREST = 0.7
-_STEPS = 448
+_STEPS = 420
 _PIXEL = 0.0036  # tangent of the pixel that detail is made for, whatever the size rendered
 
 
@@ -57,10 +56,19 @@ def camera_height(terrain: Terrain, scene: Scene) -> float:
     return scene.eye + max(float(terrain.ground(origin, origin).bare[0, 0]), 0.0)
 
 
-def sample_field(terrain: Terrain, scene: Scene, right: np.ndarray, steps: int = _STEPS) -> Field:
-    z = np.geomspace(_NEAREST, FAR, steps).astype(np.float32)
+def sample_field(
+    terrain: Terrain,
+    scene: Scene,
+    right: np.ndarray,
+    steps: int = _STEPS,
+    pixel: float = _PIXEL,
+) -> Field:
+    """The ground along the columns `right` (W,), from where the lowest row may meet it to FAR."""
+    lowest = float(np.tan(np.radians(scene.fov / 2))) - scene.pitch
+    nearest = max(0.6, 0.4 * scene.eye / max(lowest, 0.05))
+    z = np.geomspace(nearest, FAR, steps).astype(np.float32)
     column = z[:, None]
-    ground = terrain.ground(column * right, column + 0 * right, footprint=column * _PIXEL)
+    ground = terrain.ground(column * right, column, footprint=column * pixel)
     return Field(z, right, ground, camera_height(terrain, scene))
 
 

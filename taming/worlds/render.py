@@ -15,7 +15,7 @@ from taming.worlds.people import Crowd
 from taming.worlds.raycast import cast, rays, sample_field
 from taming.worlds.scene import FAR, Scene
 from taming.worlds.sky import Light
-from taming.worlds.surface import SKY, WATER, cast_shadow, cover, ground_points, shade
+from taming.worlds.surface import SKY, WATER, cast_shadow, cloud_shadow, cover, ground_points, shade
 from taming.worlds.terrain import Terrain
 from taming.worlds.water import Water, water_colour
 
@@ -64,7 +64,8 @@ def render(scene: Scene, size: tuple[int, int]) -> Rendered:
     points = ground_points(field, view, hits, land)
     covered = cover(scene, points, detail)
     label[land] = covered.label
-    shadow = cast_shadow(field, light, points) * crowd.shadow_on(points.x, points.y, points.z)
+    shadow = cast_shadow(field, light, points) * cloud_shadow(scene, points, detail)
+    shadow *= crowd.shadow_on(points.x, points.y, points.z)
     lit = shade(light, covered.albedo, points, shadow, crowd.contact_on(points.x, points.z))
     colour[land] = veil(lit, land)
     if water.mask.any():
@@ -79,23 +80,30 @@ def render(scene: Scene, size: tuple[int, int]) -> Rendered:
 
     image = develop(scene, light, _mean(colour, k))
     labels, settled = _settle(label, depth, k)
-    joints, boxes = crowd.keypoints(view, field.camera, owner, depth, k)
+    joints, boxes = crowd.keypoints(view, field.camera, owner, depth, labels)
     told = captions(scene, labels)
     return Rendered(image, settled, labels, joints, boxes, told, scene.biome)
 
 
 def _mean(fine: np.ndarray, k: int) -> np.ndarray:
-    h, w = fine.shape[0] // k, fine.shape[1] // k
-    return np.minimum(fine, 4.0).reshape(h, k, w, k, 3).mean((1, 3))
+    """Averages k x k samples; a glint counts as four times white at most."""
+    bounded = np.minimum(fine, 4.0)
+    return sum(_planes(bounded, k)) / np.float32(k * k)
+
+
+def _planes(fine: np.ndarray, k: int) -> list[np.ndarray]:
+    return [fine[i::k, j::k] for i in range(k) for j in range(k)]
 
 
 def _settle(label: np.ndarray, distance: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Majority label of each k x k block, and the mean depth of the samples that carry it."""
-    h, w = label.shape[0] // k, label.shape[1] // k
-    block = label.reshape(h, k, w, k).transpose(0, 2, 1, 3).reshape(h, w, k * k)
-    depth = distance.reshape(h, k, w, k).transpose(0, 2, 1, 3).reshape(h, w, k * k)
-    votes = (block[..., None] == block[..., None, :]).sum(-1)
-    winner = np.take_along_axis(block, votes.argmax(-1)[..., None], -1)
-    mine = block == winner
-    mean = (depth * mine).sum(-1) / mine.sum(-1)
-    return winner[..., 0], np.where(winner[..., 0] == SKY, FAR, mean).astype(np.float32)
+    blocks, depths = _planes(label, k), _planes(distance, k)
+    winner, most = blocks[0].copy(), np.zeros(blocks[0].shape, np.uint8)
+    for candidate in blocks:
+        votes = sum((candidate == block).astype(np.uint8) for block in blocks)
+        winner = np.where(votes > most, candidate, winner)
+        most = np.maximum(votes, most)
+    total = sum(
+        np.where(block == winner, depth, 0) for block, depth in zip(blocks, depths, strict=True)
+    )
+    return winner, np.where(winner == SKY, FAR, total / most).astype(np.float32)

@@ -31,9 +31,10 @@ def sample_scene(seed: int, people: bool = False) -> Scene:
     name, hour = _hour(rng)
     weather = str(rng.choice(list(WEATHERS), p=list(WEATHERS.values())))
     relief, cover = _land(biome, rng)
+    cover = _strewn(biome, cover, rng)
     fov = float(rng.uniform(38, 58))
     half = float(np.tan(np.radians(fov / 2)))
-    eye = float(rng.uniform(2, 14) if biome != "islands" else rng.uniform(3, 25))
+    eye = float(rng.uniform(1.6, 9) if rng.random() < 0.7 else rng.uniform(12, 45))
     scene = Scene(
         seed=seed,
         biome=biome,
@@ -121,6 +122,15 @@ def _land(biome: str, rng: np.random.Generator) -> tuple[Relief, Cover]:
         sand_height=u(6, 10), rock_slope=u(0.35, 0.5), trees=u(0.0, 0.12), dry=u(0.7, 1.0)
     )
     return relief, replace(cover, conifer=0.0, red=u(0.6, 1.0))
+
+
+def _strewn(biome: str, cover: Cover, rng: np.random.Generator) -> Cover:
+    """Boulders and flowers."""
+    stony = {"alpine": 0.35, "canyon": 0.3, "coast": 0.2, "lake": 0.25, "desert": 0.04}
+    share = stony.get(biome, 0.1) * float(rng.uniform(0.0, 1.6))
+    grassy = biome in ("meadow", "alpine", "lake", "coast", "islands")
+    flowers = float(rng.uniform(0.3, 1.0)) if grassy and rng.random() < 0.4 else 0.0
+    return replace(cover, boulders=share, flowers=flowers, bloom=int(rng.integers(4)))
 
 
 def _sky(hour: float, name: str, weather: str, biome: str, rng: np.random.Generator) -> Sky:

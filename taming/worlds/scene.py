@@ -57,6 +57,9 @@ class Cover:
     dry: float = 0.2  # 0 lush green, 1 straw
     autumn: float = 0.0  # share of coloured leaves
     red: float = 0.2  # 0 grey rock, 1 red rock
+    boulders: float = 0.1  # share of grid cells with one
+    flowers: float = 0.0
+    bloom: int = 0  # their colour
 
 
 @dataclass(frozen=True)

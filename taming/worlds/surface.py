@@ -34,6 +34,7 @@ class Points(NamedTuple):
     z: np.ndarray
     bare: np.ndarray
     crown: np.ndarray
+    stone: np.ndarray
     slope_x: np.ndarray
     slope_z: np.ndarray
 
@@ -49,7 +50,8 @@ def _rgb(*rows: tuple[float, float, float]) -> np.ndarray:
 
 
 _SAND = _rgb((224, 202, 158), (206, 128, 78))  # pale, red
-_GRASS = _rgb((92, 124, 44), (188, 164, 92))  # lush, straw
+_GRASS = _rgb((80, 108, 44), (172, 152, 92))  # lush, straw
+_BLOOMS = _rgb((240, 236, 220), (228, 190, 60), (176, 96, 170), (206, 62, 52))
 _BROAD = _rgb((58, 92, 34), (70, 92, 40))
 _PINE = _rgb((34, 62, 38), (46, 70, 40))
 _AUTUMN = _rgb((196, 120, 30), (160, 62, 28))
@@ -68,7 +70,12 @@ def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
     patch = 0.6 * broad + 0.4 * middle
     mix = (0.5 + 0.5 * patch)[:, None]
     grass = _GRASS[0] + (np.clip(c.dry + 0.28 * patch, 0, 1))[:, None] * (_GRASS[1] - _GRASS[0])
-    grass = grass * (1.0 + 0.16 * fine + 0.22 * grain + 0.12 * middle)[:, None]
+    grass = grass * (1.0 + 0.20 * fine + 0.28 * grain + 0.16 * middle + 0.12 * broad)[:, None]
+    if c.flowers:
+        bed = np.clip(0.25 + broad + 0.6 * middle, 0.0, 1.0) * np.float32(c.flowers)
+        dots = smoothstep(0.15, 0.5, grain) * np.clip(14.0 / p.z, 0, 1)
+        spread = bed * np.maximum(dots, 0.22 * np.clip(p.z / 25.0, 0, 1))
+        grass = grass + spread[:, None] * (_BLOOMS[c.bloom] - grass)
     rock = _ROCK[0] + np.float32(c.red) * (_ROCK[1] - _ROCK[0])
     band = detail(p.y / 5.0, 0.05 * broad + 0 * p.y) if scene.relief.terrace else middle
     rock = rock * (1.0 + 0.22 * band + 0.18 * fine + 0.12 * grain)[:, None]
@@ -89,6 +96,7 @@ def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
             wet = 1.0 - smoothstep(0.1, 0.7, p.bare)
             albedo = albedo * (1.0 - 0.45 * wet)[:, None]
     lay(smoothstep(c.rock_slope * 0.85, c.rock_slope * 1.25, steep), rock, ROCK)
+    lay(np.minimum(p.stone * 20.0, 1.0), rock, ROCK)
     if c.snow_line < 1e3:
         snowy = smoothstep(-9.0, 9.0, p.y - c.snow_line + 14.0 * patch)
         snowy = snowy * (1.0 - smoothstep(c.rock_slope * 1.0, c.rock_slope * 1.5, steep))
@@ -134,14 +142,17 @@ def ground_points(field: Field, view: Rays, hits: Hits, land: np.ndarray) -> Poi
         return before + (behind - before) * chosen.part
 
     z = chosen.z
-    crown_table = field.ground.crown
-    crown = np.maximum(crown_table[chosen.step - 1, column], crown_table[chosen.step, column])
+
+    def higher(table: np.ndarray) -> np.ndarray:
+        return np.maximum(table[chosen.step - 1, column], table[chosen.step, column])
+
     return Points(
         x=z * view.right[column],
         y=field.camera + z * view.up[row],
         z=z,
         bare=at(field.ground.bare),
-        crown=crown,
+        crown=higher(field.ground.crown),
+        stone=higher(field.ground.stone),
         slope_x=at(slope_x),
         slope_z=at(slope_z),
     )
@@ -172,6 +183,15 @@ def cast_shadow(field: Field, light: Light, p: Points) -> np.ndarray:
         lit = np.where(inside, np.minimum(lit, np.clip(0.5 + gap / (2 * soft), 0, 1)), lit)
         travelled = travelled * 1.55
     return lit
+
+
+def cloud_shadow(scene: Scene, p: Points, noise: Noise) -> np.ndarray:
+    """1 in the sun, less where a cloud's shadow lies on the land."""
+    amount = 4.0 * scene.sky.cover * (1.0 - scene.sky.cover)  # none without clouds or sun
+    px, pz = p.x + np.float32(scene.place[0]), p.z + np.float32(scene.place[1])
+    patch = noise(px / 150.0 + 5.1, pz / 150.0) + 0.4 * noise(px / 47.0, pz / 47.0)
+    away = smoothstep(12.0, 60.0, p.z)
+    return 1.0 - np.float32(0.75 * amount) * away * smoothstep(-0.1, 0.5, patch)
 
 
 def shade(

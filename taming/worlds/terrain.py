@@ -13,15 +13,17 @@ import numpy as np
 from taming.worlds.noise import Noise, Octaves, smoothstep
 from taming.worlds.scene import Scene
 
+_BLOCK = 1 << 13  # points computed at once
 _TREE_LAYERS = ((7.0, 0.0), (5.0, 371.0))  # width of a cell in metres, shift of the grid
 
 
 class Ground(NamedTuple):
-    """Height of the surface seen (trees included), of the bare ground, and 0..1 crown position."""
+    """Height of the surface seen (trees and boulders included), and what it is."""
 
     surface: np.ndarray
     bare: np.ndarray
     crown: np.ndarray  # 0 no tree; else 0.2 at the rim of a crown to 1 at its top
+    stone: np.ndarray  # height of a boulder, 0 where there is none
 
 
 class Terrain:
@@ -32,25 +34,41 @@ class Terrain:
         self._near, self._far, self._mask = Noise(rng), Noise(rng), Noise(rng)
         self._cell = rng.random((1 << 14, 4), dtype=np.float32)
         self._scene = scene
-        self._shift = np.float32(scene.place[0]), np.float32(scene.place[1])
+        self.move(scene.place)
+
+    def move(self, place: tuple[float, float]) -> None:
+        """Puts the camera elsewhere in the landscape."""
+        self._shift = np.float32(place[0]), np.float32(place[1])
 
     def ground(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray | None = None) -> Ground:
         """Heights at points (x, z) in metres; `footprint` as in `Noise.fractal`."""
-        bare = self._bare(x, z, footprint)
-        trees, crown = self._trees(x, z, bare, footprint)
-        return Ground(bare + trees, bare, crown)
+        x, z = np.broadcast_arrays(x, z)
+        surface, bare, crown, stone = (np.empty(x.shape, np.float32) for _ in range(4))
+        rows = max(_BLOCK // x.shape[1], 1)  # a few rows at a time stay in the cache
+        for start in range(0, len(x), rows):
+            at = slice(start, start + rows)
+            wide = None if footprint is None else footprint[at]
+            distance = np.sqrt(x[at] * x[at] + z[at] * z[at])
+            bare[at] = self._bare(x[at], z[at], distance, wide)
+            trees, crown[at] = self._trees(x[at], z[at], distance, bare[at], wide)
+            stone[at] = self._stones(x[at], z[at], distance, bare[at])
+            surface[at] = bare[at] + np.maximum(trees, stone[at])
+        return Ground(surface, bare, crown, stone)
 
-    def _bare(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray | None) -> np.ndarray:
+    def _bare(
+        self, x: np.ndarray, z: np.ndarray, distance: np.ndarray, footprint: np.ndarray | None
+    ) -> np.ndarray:
         r = self._scene.relief
-        distance = np.sqrt(x * x + z * z)
         px, pz = x + self._shift[0], z + self._shift[1]
         height = np.full(np.broadcast(x, z).shape, np.float32(r.level), np.float32)
         near = Octaves(r.near_scale, 9, r.gain)
         height += np.float32(r.near) * self._near.fractal(px, pz, near, footprint)
-        grow = smoothstep(r.far_start, r.far_end, distance)
-        far = self._far.fractal(px, pz, Octaves(r.far_scale, 9, r.gain, r.ridge), footprint)
-        far = np.maximum(far + 0.35, -0.1)
-        hills = np.float32(r.far) * grow * far * (0.35 + 0.65 * np.maximum(far, 0.0))
+        hills = np.zeros_like(height)
+        if distance.max() > r.far_start:
+            grow = smoothstep(r.far_start, r.far_end, distance)
+            far = self._far.fractal(px, pz, Octaves(r.far_scale, 9, r.gain, r.ridge), footprint)
+            far = np.maximum(far + 0.35, -0.1)
+            hills += np.float32(r.far) * grow * far * (0.35 + 0.65 * np.maximum(far, 0.0))
         if r.ramp:
             angle = np.radians(r.ramp_angle)
             inland = x * np.float32(np.cos(angle)) + z * np.float32(np.sin(angle))
@@ -88,37 +106,76 @@ class Terrain:
         return crest * smoothstep(8.0, 50.0, distance)
 
     def _trees(
-        self, x: np.ndarray, z: np.ndarray, bare: np.ndarray, footprint: np.ndarray | None
+        self,
+        x: np.ndarray,
+        z: np.ndarray,
+        distance: np.ndarray,
+        bare: np.ndarray,
+        footprint: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        shape = np.broadcast(x, z).shape
-        height, crown = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        """Height and crown position of the trees: none right at the camera."""
+        height, crown = np.zeros_like(bare), np.zeros_like(bare)
         cover = self._scene.cover
-        if cover.trees <= 0:
+        if cover.trees <= 0 or distance.max() < 9.0:
             return height, crown
-        distance = np.sqrt(x * x + z * z)
         growth = self.tree_growth(x, z, bare) * smoothstep(9.0, 26.0, distance)
         if footprint is not None:  # a far tree is smaller than a pixel: a little roughness is left
             growth = growth * np.clip(9.0 / (footprint * 3.0) - 1.0, 0.25, 1.0)
+        leaves = self._leaves(x, z, footprint)
         for width, shift in _TREE_LAYERS:
-            px = (x + (self._shift[0] + np.float32(shift))) / np.float32(width)
-            pz = (z + (self._shift[1] + np.float32(shift))) / np.float32(width)
-            fx, fz = np.floor(px), np.floor(pz)
-            key = (fx.astype(np.int32) * 7919 + fz.astype(np.int32) * 104729) & ((1 << 14) - 1)
-            draw = self._cell.take(key, axis=0)
+            dx, dz, draw = self._in_cell(x, z, width, shift)
             size = draw[..., 2]
-            dx = px - fx - (0.38 + 0.24 * draw[..., 0])
-            dz = pz - fz - (0.38 + 0.24 * draw[..., 1])
             radius = 0.24 + 0.14 * size
-            inside = 1.0 - np.sqrt(dx * dx + dz * dz) / radius
+            inside = 1.0 - np.sqrt(dx * dx + dz * dz) * (1.0 + leaves) / radius
             alive = smoothstep(0.0, 0.3, growth - draw[..., 3])
-            pointed = np.float32(cover.conifer) > size
+            pointed = np.float32(cover.conifer) > draw[..., 0]
             inside = np.maximum(inside, 0.0)
             dome = np.sqrt(np.maximum(inside * (2.0 - inside), 0.0))
-            form = np.where(pointed, inside * (7.0 + 8.0 * size), dome * (3.5 + 4.5 * size))
+            tiers = inside * 5.0 + size
+            tiers -= np.floor(tiers)
+            spire = inside * (1.0 + 0.10 * tiers)
+            form = np.where(pointed, spire * (6.0 + 7.0 * size), dome * (3.2 + 4.0 * size))
             tree = form * alive * np.float32(width / 7.0)
             crown = np.where(tree > height, 0.2 + 0.8 * inside, crown)
             height = np.maximum(height, tree)
         return height, np.where(height > 0.6, crown, 0.0)
+
+    def _leaves(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray | None) -> np.ndarray:
+        """Unevenness of crowns, which makes domes and cones into trees."""
+        octaves = Octaves(1.5, 3, 0.7)
+        if footprint is not None and footprint[0, 0] * 2 > octaves.wavelength:
+            return np.zeros_like(x)
+        px, pz = x + self._shift[0], z + self._shift[1]
+        return 0.75 * self._near.fractal(px, pz, octaves, footprint)
+
+    def _in_cell(
+        self, x: np.ndarray, z: np.ndarray, width: float, shift: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Offsets from the one thing that may stand in a point's grid cell, and its four draws."""
+        px = (x + (self._shift[0] + np.float32(shift))) / np.float32(width)
+        pz = (z + (self._shift[1] + np.float32(shift))) / np.float32(width)
+        fx, fz = np.floor(px), np.floor(pz)
+        key = (fx.astype(np.int32) * 7919 + fz.astype(np.int32) * 104729) & ((1 << 14) - 1)
+        draw = self._cell.take(key, axis=0)
+        dx = px - fx - (0.38 + 0.24 * draw[..., 0])
+        dz = pz - fz - (0.38 + 0.24 * draw[..., 1])
+        return dx, dz, draw
+
+    def _stones(
+        self, x: np.ndarray, z: np.ndarray, distance: np.ndarray, bare: np.ndarray
+    ) -> np.ndarray:
+        """Boulders: flat lumps of up to a metre, some half in the ground or the water."""
+        share = self._scene.cover.boulders
+        reach = 11.0 if self._scene.people else 3.0
+        if share <= 0 or distance.min() > 160.0 or distance.max() < reach:
+            return np.zeros_like(bare)
+        width = 4.6
+        dx, dz, draw = self._in_cell(x, z, width, 57.0)
+        size = draw[..., 2] ** 3
+        radius = (0.03 + 0.15 * size) * (1.0 + 0.5 * self._near(x * 2.3, z * 2.3))
+        inside = np.maximum(1.0 - (dx * dx + 1.4 * dz * dz) / (radius * radius), 0.0)
+        present = (draw[..., 3] < share) & (distance > reach) & (bare > -0.6)
+        return np.where(present, np.sqrt(inside) * radius * np.float32(width * 0.75), 0.0)
 
     def tree_growth(self, x: np.ndarray, z: np.ndarray, bare: np.ndarray) -> np.ndarray:
         """0..1.2: how well trees grow at a place."""

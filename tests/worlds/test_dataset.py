@@ -1,0 +1,125 @@
+"""Laws of a rendered set on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from taming.worlds import FAR, LABELS, contact_sheet, render_set
+from taming.worlds import dataset as dataset_module
+
+
+def _read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("worlds") / "set"
+    return render_set(6, (24, 32), target, people=False, workers=1, validation_share=0.34)
+
+
+def test_every_picture_has_every_annotation(folder: Path):
+    names = [f"{i:06d}" for i in range(6)]
+    for kind in ("images", "labels", "depth"):
+        assert sorted(p.stem for p in (folder / kind).iterdir()) == names
+        assert all(Image.open(folder / kind / f"{n}.png").size == (32, 24) for n in names)
+    assert sorted(_read(folder / "captions.json")) == names
+    assert sorted(_read(folder / "class_labels.json")["images"]) == names
+    split = _read(folder / "split.json")
+    assert sorted(split["train"] + split["validation"]) == names
+    assert len(split["validation"]) == 2
+    assert (folder / "SOURCE.md").is_file()
+
+
+def test_labels_are_named(folder: Path):
+    names = _read(folder / "label_names.json")
+    assert [names[str(i)] for i in range(len(LABELS))] == list(LABELS)
+    labels = np.asarray(Image.open(folder / "labels" / "000000.png"))
+    assert labels.dtype == np.uint8
+    assert labels.max() < len(LABELS)
+
+
+def test_depth_is_metric_and_far_where_there_is_sky(folder: Path):
+    about = _read(folder / "depth.json")
+    assert about["kind"] == "metric"
+    steps = np.asarray(Image.open(folder / "depth" / "000000.png"))
+    assert steps.dtype == np.uint16
+    labels = np.asarray(Image.open(folder / "labels" / "000000.png"))
+    assert np.allclose(steps[labels == 0] * about["scale"], FAR)
+
+
+def test_the_same_settings_find_the_set_again(folder: Path):
+    stamp = (folder / "images" / "000000.png").stat().st_mtime_ns
+    render_set(6, (24, 32), folder, people=False, workers=1, validation_share=0.34)
+    assert (folder / "images" / "000000.png").stat().st_mtime_ns == stamp
+
+
+def test_another_set_in_the_way_is_an_error_that_names_it(folder: Path):
+    with pytest.raises(ValueError, match=r"set.*count 6 there, 7 wanted"):
+        render_set(7, (24, 32), folder, people=False, validation_share=0.34)
+
+
+def test_a_folder_that_is_no_set_is_left_alone(tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="no rendered set"):
+        render_set(1, 16, tmp_path, people=False)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(done: int, count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_set(9, 16, tmp_path / "set", people=False, workers=1, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+    def full_disk(path: Path, content: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset_module, "_write", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        render_set(1, 16, tmp_path / "set", people=False, workers=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_workers_write_what_one_writes(tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    one = render_set(10, 16, tmp_path / "one", people=False, workers=1)
+    two = render_set(
+        10, 16, tmp_path / "two", people=False, progress=lambda *done: seen.append(done)
+    )
+    assert seen[-1] == (10, 10)
+    for path in sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file()):
+        assert (one / path).read_bytes() == (two / path).read_bytes(), path
+
+
+def test_sets_of_different_seeds_share_no_scene(folder: Path, tmp_path: Path):
+    other = render_set(6, (24, 32), tmp_path / "b", seed=1, people=False, workers=1)
+    pictures = [p.read_bytes() for f in (folder, other) for p in (f / "images").iterdir()]
+    assert len(set(pictures)) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"count": 0}, "count is 0"), ({"size": 8}, "8x8"), ({"people_share": 1.5}, "people_share")],
+)
+def test_impossible_settings_are_refused(wrong: dict, message: str, tmp_path: Path):
+    settings = {"count": 1, "size": 16, "people": False, **wrong}
+    with pytest.raises(ValueError, match=message):
+        render_set(out=tmp_path / "set", **settings)
+
+
+def test_a_contact_sheet_holds_every_picture():
+    tiles = [np.full((10, 12, 3), 40 * i, np.uint8) for i in range(1, 6)]
+    page = contact_sheet(tiles, columns=3)
+    assert page.size == (3 * 14 + 2, 2 * 12 + 2)
+    assert all(
+        page.getpixel((4 + 14 * (i % 3), 4 + 12 * (i // 3))) == (40 * (i + 1),) * 3
+        for i in range(5)
+    )
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([], columns=3)
