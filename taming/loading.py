@@ -71,10 +71,9 @@ def load_model(folder: Path) -> MultiTaskTransformer | VQModel:
 
 
 def for_inference(model_config: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's config without what only training needs: losses, weights to start from."""
-    config = deepcopy(dict(model_config))
-    params = dict(config.get("params") or {})
-    config["params"] = params
+    """A model's config without what only training needs: rates, losses, weights to start from."""
+    params = deepcopy(dict(model_config.get("params") or {}))
+    config = {"target": model_config["target"], "params": params}
     for key in ("lossconfig", "ckpt_path", "ignore_keys"):
         params.pop(key, None)
     if isinstance(params.get("first_stage_config"), Mapping):

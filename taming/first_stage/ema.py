@@ -24,6 +24,7 @@ class EMA:
             raise ValueError(f"decay of the average is {decay}; give a number in [0, 1)")
         self.module, self.decay, self.updates = module, decay, 0
         self.exclude = tuple(exclude)
+        self.is_swapped = False
         self._averages = {name: p.detach().clone().float() for name, p in self._parameters()}
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -67,14 +68,16 @@ class EMA:
             trained = parameter.detach().float().clone()
             parameter.copy_(self._averages[name])
             self._averages[name] = trained
+        self.is_swapped = not self.is_swapped
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict of the module with averages for weights: what is exported."""
         state = {
             k: v for k, v in self.module.state_dict().items() if not k.startswith(self.exclude)
         }
-        for name, average in self._averages.items():
-            state[name] = average.to(state[name].dtype)
+        if not self.is_swapped:
+            for name, average in self._averages.items():
+                state[name] = average.to(state[name].dtype)
         return state
 
     def state_dict(self) -> dict[str, Tensor | int]:

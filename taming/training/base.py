@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,20 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from taming.checkpoint import without_prefix
+from taming.config import ConfigError
 from taming.first_stage.ema import EMA
 from taming.training.settings import TrainingSettings
 
+COMPILED = ("encoder", "decoder", "transformer")  # parts worth compiling, where a model has them
+
 
 class StageTraining(pl.LightningModule):
-    """Wires a plain model to Lightning. A subclass states its steps, optimisers and pictures."""
+    """Wires a plain model to Lightning. A subclass states its steps, optimisers and pictures.
+
+    In a `.ckpt` the weights have the names they have in the model alone, so that it is read like a
+    published one; their averages stand beside them.
+    """
 
     def __init__(self, model: nn.Module, settings: TrainingSettings, learning_rate: float) -> None:
         super().__init__()
@@ -24,10 +33,31 @@ class StageTraining(pl.LightningModule):
         self.settings = settings
         self.learning_rate = learning_rate
         self.ema = EMA(model, settings.ema_decay, exclude=("loss.", "first_stage_model."))
+        self.seed = torch.initial_seed() % 2**32
+        self.batches = 0  # trained on so far, those before a resume included
 
     def setup(self, stage: str) -> None:
-        if self.settings.channels_last:
+        settings = self.settings
+        if settings.decay == "cosine" and settings.decay_steps is None:
+            limit = self.step_limit()
+            if limit is None:
+                raise ConfigError(
+                    "training.decay is cosine, but nothing says how long it is; give "
+                    "training.decay_steps or trainer.max_steps"
+                )
+            self.settings = replace(settings, decay_steps=limit)
+        if settings.channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if settings.compile:
+            for name, part in self.model.named_children():
+                if name in COMPILED:
+                    part.compile()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Noise within a step comes from (seed, batch, device): a resumed run draws the same."""
+        source = np.random.SeedSequence((self.seed, self.batches, self.global_rank))
+        torch.manual_seed(int(source.generate_state(1)[0]))
+        self.batches += 1
 
     def mixed(self) -> contextlib.AbstractContextManager[Any]:
         """bf16 autocast where it pays, else nothing."""
@@ -43,6 +73,10 @@ class StageTraining(pl.LightningModule):
     def steps_done(self) -> int:
         """Optimiser steps of the model, whatever Lightning counts."""
         return self.global_step
+
+    def step_limit(self) -> int | None:
+        """How many of them there will be, where that is known."""
+        return self.trainer.max_steps if self.trainer.max_steps > 0 else None
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Grids to look at, uint8 (H, W, 3), by name; with the averaged weights."""
@@ -61,10 +95,15 @@ class StageTraining(pl.LightningModule):
         self.ema.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = without_prefix(checkpoint["state_dict"], "model.")
         checkpoint["ema"] = self.ema.state_dict()
+        checkpoint["stage"] = {"seed": self.seed, "batches": self.batches}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in state.items()}
         self.ema.load_state_dict(checkpoint["ema"])
+        self.seed, self.batches = checkpoint["stage"]["seed"], checkpoint["stage"]["batches"]
 
 
 def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,17 +1,25 @@
-"""What a run leaves behind while it trains: checkpoints, pictures, a history of its numbers."""
+"""What a run leaves behind while it trains: checkpoints, pictures, a history; and how it stops.
+
+Everything happens between two steps of the optimiser, so that what is saved can be continued as if
+it had never stopped.
+"""
 
 from __future__ import annotations
 
 import csv
 import logging
+import signal
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from taming.checkpoint import atomic_write, save_weights
 from taming.training.base import StageTraining
@@ -21,136 +29,42 @@ logger = logging.getLogger(__name__)
 LAST = "checkpoints/last.ckpt"
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.csv"
+HISTORY_COLUMNS = ("step", "seconds", "name", "value")
+MONITOR = "validation/loss"  # what decides which weights are best
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Replaces checkpoints whole: a cut at any moment leaves the one before."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        with atomic_write(path) as partial:
+            torch.save(checkpoint, partial)
 
 
 class StageCallback(pl.Callback):
-    """A callback that writes into a run directory."""
+    """Calls `after_step` after every step of the optimiser, not after every batch."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-
-class SaveRun(StageCallback):
-    """Everything needed to resume and to paint: every few minutes, at the end, and when stopped.
-
-    Files are replaced whole, so that a cut at any moment leaves the ones before.
-    """
-
-    def __init__(self, folder: Path, minutes: float) -> None:
-        super().__init__(folder)
-        self.seconds = 60 * minutes
-        self.saved_at = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
-        if time.monotonic() - self.saved_at >= self.seconds:
-            self.save(trainer, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.save(trainer, pl_module)
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """A run that was interrupted by hand or by the system can go on; one that broke cannot."""
-        is_stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        if is_stopped and trainer.state.stage == "train":
-            self.save(trainer, pl_module)
-
-    def save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, StageTraining)
-        with atomic_write(self.folder / LAST) as partial:
-            trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            save_weights(
-                self.folder / WEIGHTS, module.export(), {"steps": str(module.steps_done())}
-            )
-            logger.info("step %d: saved %s", module.steps_done(), self.folder)
-        self.saved_at = time.monotonic()
-
-
-class WritePictures(StageCallback):
-    """Grids of every task as PNG and in TensorBoard, every so many steps and at the end."""
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(folder / "images")
-        self.every, self.written = every, -1
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
-        assert isinstance(pl_module, StageTraining)
-        step = pl_module.steps_done()
-        if self.every and step and step % self.every == 0:
-            self.write(trainer, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.write(trainer, pl_module)
-
-    def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, StageTraining)
-        step = module.steps_done()
-        if step == self.written or not trainer.is_global_zero:
-            return
-        self.written = step
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in module.pictures().items():
-            with atomic_write(self.folder / f"{name}_{step:07d}.png") as partial:
-                Image.fromarray(picture).save(partial)
-            for each in trainer.loggers:
-                if isinstance(each, TensorBoardLogger):
-                    each.experiment.add_image(name, picture, step, dataformats="HWC")
-
-
-class WriteHistory(StageCallback):
-    """One line of numbers every few steps, in `history.csv` and in the log."""
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(folder)
-        self.every = every
-        self.started, self.first_step = time.monotonic(), 0
+    _steps: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageTraining)
-        self.started, self.first_step = time.monotonic(), pl_module.steps_done()
+        self._steps = pl_module.steps_done()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
         assert isinstance(pl_module, StageTraining)
-        step = pl_module.steps_done()
-        if step and step % self.every == 0:
-            self.write(trainer, step)
+        if pl_module.steps_done() != self._steps:
+            self._steps = pl_module.steps_done()
+            self.after_step(trainer, pl_module)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, StageTraining)
-        if not trainer.sanity_checking:
-            self.write(trainer, pl_module.steps_done(), only="validation/")
-
-    def write(self, trainer: pl.Trainer, step: int, only: str = "") -> None:
-        if not trainer.is_global_zero:
-            return
-        seconds = time.monotonic() - self.started
-        numbers = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(only) and (only or not name.startswith("validation/"))
-        }
-        rate = (step - self.first_step) / max(seconds, 1e-9)
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in sorted(numbers.items()))
-        logger.info("step %d (%.0f s, %.2f steps/s): %s", step, seconds, rate, listed)
-        path = self.folder / HISTORY
-        is_new = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(["step", "seconds", "name", "value"])
-            rows = [[step, f"{seconds:.1f}", name, value] for name, value in numbers.items()]
-            writer.writerows(rows)
+    def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        raise NotImplementedError
 
 
-class TimeLimit(pl.Callback):
+class TimeLimit(StageCallback):
     """Stops training after so many minutes, those before a resume included."""
 
     def __init__(self, minutes: float) -> None:
@@ -158,19 +72,193 @@ class TimeLimit(pl.Callback):
         self.started = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self.started = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
-        seconds = self.spent + time.monotonic() - self.started
-        # Every device must stop at the same step, so the first one decides.
-        is_over = torch.tensor(float(seconds >= 60 * self.minutes), device=pl_module.device)
-        if bool(trainer.strategy.broadcast(is_over)):
+    def seconds(self) -> float:
+        return self.spent + time.monotonic() - self.started
+
+    def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        if agreed(trainer, self.seconds() >= 60 * self.minutes):
+            logger.info("stopped after %g minutes, as training.max_minutes says", self.minutes)
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"spent": self.spent + time.monotonic() - self.started}
+        return {"spent": self.seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.spent = state_dict["spent"]
+
+
+class StopWhenAsked(StageCallback):
+    """On Ctrl-C or SIGTERM: finish the step, save, end. A second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if threading.current_thread() is threading.main_thread():  # signals go nowhere else
+            for each in (signal.SIGINT, signal.SIGTERM):
+                self._before[each] = signal.signal(each, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        logger.info("asked to stop: finishing this step, then saving")
+        self.asked = True
+
+    def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        if agreed(trainer, self.asked):
+            trainer.should_stop = True
+
+    def restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.restore()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: Any
+    ) -> None:
+        self.restore()
+
+
+class SaveRun(StageCallback):
+    """Everything needed to resume and to paint: every few minutes, and when training stops."""
+
+    def __init__(self, folder: Path, minutes: float, keep: str = "last") -> None:
+        self.folder, self.seconds, self.keep = folder, 60 * minutes, keep
+        self.saved_at, self.saved_step = time.monotonic(), -1
+        self.best: float | None = None
+
+    def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        limit = module.step_limit()
+        is_last = trainer.should_stop or (limit is not None and module.steps_done() >= limit)
+        is_due = time.monotonic() - self.saved_at >= self.seconds
+        if is_last or agreed(trainer, is_due):
+            self.save(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StageTraining)
+        if pl_module.steps_done() != self.saved_step:
+            self.save(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StageTraining)
+        value = trainer.callback_metrics.get(MONITOR)
+        if value is None or trainer.sanity_checking:
+            return
+        if self.best is None or float(value) < self.best:
+            self.best = float(value)
+            if self.keep == "best" and trainer.is_global_zero:
+                self.export(pl_module)
+
+    def save(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)  # optimisers too
+        if trainer.is_global_zero:
+            if self.keep == "last" or self.best is None:
+                self.export(module)
+            logger.info("step %d: saved %s", module.steps_done(), self.folder)
+        self.saved_at, self.saved_step = time.monotonic(), module.steps_done()
+
+    def export(self, module: StageTraining) -> None:
+        steps = {"steps": str(module.steps_done())}
+        save_weights(self.folder / WEIGHTS, module.export(), steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class WritePictures(StageCallback):
+    """Grids of every task as PNG and in TensorBoard, every so many steps and at the end."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder, self.every, self.written = folder / "images", every, -1
+
+    def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        if self.every and module.steps_done() % self.every == 0:
+            self.write(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StageTraining)
+        if pl_module.steps_done() > 0:
+            self.write(trainer, pl_module)
+
+    def write(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        step = module.steps_done()
+        if step == self.written or not trainer.is_global_zero:
+            return
+        self.written = step
+        for name, picture in module.pictures().items():
+            with atomic_write(self.folder / f"{name}_{step:07d}.png") as partial:
+                Image.fromarray(picture).save(partial)
+            for each in trainer.loggers:
+                write = getattr(getattr(each, "experiment", None), "add_image", None)
+                if write is not None:
+                    write(name, picture, step, dataformats="HWC")
+
+
+class WriteHistory(StageCallback):
+    """The numbers of every few steps, in `history.csv` (a row each) and in the log (a line)."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path, self.every = folder / HISTORY, every
+        self.started, self.first_step = time.monotonic(), 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        assert isinstance(pl_module, StageTraining)
+        self.started, self.first_step = time.monotonic(), pl_module.steps_done()
+        if trainer.is_global_zero:
+            self._forget_after(self.first_step)
+
+    def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        step = module.steps_done()
+        if step % self.every == 0:
+            metrics = trainer.callback_metrics
+            named = {k: v for k, v in metrics.items() if not k.startswith("validation/")}
+            self.write(trainer, step, named)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StageTraining)
+        if not trainer.sanity_checking:
+            metrics = trainer.callback_metrics
+            named = {k: v for k, v in metrics.items() if k.startswith("validation/")}
+            self.write(trainer, pl_module.steps_done(), named)
+
+    def write(self, trainer: pl.Trainer, step: int, metrics: Mapping[str, Any]) -> None:
+        if not trainer.is_global_zero or not metrics:
+            return
+        seconds = time.monotonic() - self.started
+        numbers = {name: float(value) for name, value in sorted(metrics.items())}
+        rate = (step - self.first_step) / max(seconds, 1e-9)
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        logger.info("step %d (%.0f s, %.2f steps/s): %s", step, seconds, rate, listed)
+        self._append([[step, f"{seconds:.1f}", name, value] for name, value in numbers.items()])
+
+    def _append(self, rows: list[list[Any]]) -> None:
+        is_new = not self.path.exists()
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([HISTORY_COLUMNS, *rows] if is_new else rows)
+
+    def _forget_after(self, step: int) -> None:
+        """A resumed run tells its steps after the checkpoint again."""
+        if not self.path.exists():
+            return
+        with open(self.path, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        with atomic_write(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) <= step)])
+
+
+def agreed(trainer: pl.Trainer, wanted: bool) -> bool:
+    """Whether any device wants it: all of them must save and stop at the same step."""
+    if trainer.world_size == 1:
+        return wanted
+    return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))

@@ -158,9 +158,7 @@ class FirstStageTraining(StageTraining):
         with self.mixed():
             quantized = self.model.encode(images)
             reconstructions = self.model.decode(quantized.z_q)
-            _loss, logs = self.loss.generator_loss(
-                quantized.loss, images, reconstructions, step=-1
-            )
+            _loss, logs = self.loss.generator_loss(quantized.loss, images, reconstructions, step=-1)
         self.held_out_counts += code_counts(quantized.info.indices, self.model.codebook_size)
         error = (reconstructions.float().clamp(-1, 1) - images).square().mean(dim=(1, 2, 3))  # (B,)
         numbers = {

@@ -9,7 +9,10 @@ are in it, so that `taming.load` needs nothing else.
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -18,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
+from omegaconf import OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from taming.checkpoint import CheckpointError, atomic_write
@@ -34,7 +38,16 @@ from taming.config import (
 )
 from taming.first_stage.vqgan import VQModel
 from taming.loading import CONFIG, expand_first_stage
-from taming.training.callbacks import LAST, SaveRun, TimeLimit, WriteHistory, WritePictures
+from taming.training.callbacks import (
+    LAST,
+    AtomicCheckpointIO,
+    SaveRun,
+    StopWhenAsked,
+    TimeLimit,
+    WriteHistory,
+    WritePictures,
+)
+from taming.training.progress import ProgressBar
 from taming.training.report import report
 from taming.training.settings import TrainingSettings
 from taming.transformer.multi_task import MultiTaskTransformer
@@ -42,7 +55,9 @@ from taming.transformer.multi_task import MultiTaskTransformer
 logger = logging.getLogger(__name__)
 
 SECTIONS = ("name", "seed", "model", "data", "training", "trainer")
+SECTION = ("target", "params")  # of an object; `model` has its learning rate beside them
 RUNS = Path("runs")
+RUN_VARIABLE = "TAMING_RUN"
 
 
 def train(
@@ -61,46 +76,59 @@ def train(
     if folder is not None:
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
-        config = plain(load_config(folder / CONFIG)) | plain(config)
+        config = OmegaConf.merge(load_config(folder / CONFIG), OmegaConf.create(plain(config)))
     config = check_sections(plain(config))
     pl.seed_everything(config["seed"], verbose=False)
+    config["data"] = seeded(config["data"], config["seed"])
     data = instantiate_from_config(config["data"])
     config["model"] = complete_model_config(config["model"], data)
     if dry_run:
         report(config, data)
         return Path(runs) / (name or config["name"])
+    model = instantiate_from_config({k: v for k, v in config["model"].items() if k in SECTION})
+    # Only now, so that a config with a mistake leaves no run directory behind.
     checkpoint = None if folder is None else folder / LAST
     folder = folder or new_run_directory(name or config["name"], Path(runs))
     with logged_to(folder / "train.log"):
-        _fit(config, data, folder, checkpoint)
+        _fit(model, data, config, folder, checkpoint)
     return folder
 
 
-def _fit(config: dict[str, Any], data: Any, folder: Path, checkpoint: Path | None) -> None:
-    settings = config["training"]
-    section = {key: config["model"][key] for key in ("target", "params") if key in config["model"]}
-    model = instantiate_from_config(section)
-    options = dict(config["trainer"])
-    with atomic_write(folder / CONFIG) as partial:
-        partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
+def _fit(
+    model: nn.Module, data: Any, config: dict[str, Any], folder: Path, checkpoint: Path | None
+) -> None:
+    if rank_zero_only.rank == 0:
+        with atomic_write(folder / CONFIG) as partial:
+            partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
     if hasattr(data, "attach"):
         data.attach(model, folder)
-    devices = options.get("devices", "auto")
-    count = devices if isinstance(devices, int) else 1
-    rate = learning_rate(config, data.batch_size, count * int(options.get("num_nodes", 1)))
+    options = dict(config["trainer"])
     own = {key: options.pop(key) for key in OWN_OPTIONS if key in options and is_manual(model)}
-    module = wrap(model, settings=settings, learning_rate=rate, **own)
+    settings = from_mapping(TrainingSettings, config["training"], "training")
     trainer = pl.Trainer(
         default_root_dir=folder,
         logger=_loggers(folder),
-        callbacks=_callbacks(folder, module.settings),
+        callbacks=_callbacks(folder, settings),
+        plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         use_distributed_sampler=False,
-        **{"log_every_n_steps": 20, "num_sanity_val_steps": 0, "max_epochs": -1, **options},
+        **{**DEFAULTS, "log_every_n_steps": settings.log_every, **options},
     )
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    rate = learning_rate(config, data.batch_size, trainer.world_size)
+    module = wrap(model, settings=settings, learning_rate=rate, **own)
+    with warnings.catch_warnings():
+        for message in NOT_SO:
+            warnings.filterwarnings("ignore", message)
+        # The checkpoint is read as tensors and plain values, never as code.
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
+# Warnings of Lightning: our sampler resumes where it was; few workers are enough for small pictures.
+NOT_SO = (r".*your dataloader is not resumable", r".*does not have many workers")
+# Of the trainer. A training has no length but in steps or minutes.
+DEFAULTS = {"num_sanity_val_steps": 0, "max_epochs": -1}
 # Manual optimisation leaves these to the module; see `taming.training.first_stage`.
 OWN_OPTIONS = ("accumulate_grad_batches", "gradient_clip_val", "max_steps")
 
@@ -163,6 +191,15 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def seeded(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The data section with the config's seed, where it takes one and has none of its own."""
+    params = dict(data.get("params") or {})
+    accepted = inspect.signature(get_obj_from_str(data["target"])).parameters.values()
+    if any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in accepted):
+        params.setdefault("seed", seed)
+    return {**data, "params": params}
+
+
 def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]:
     """What the data decides, written into the model's config: vocabularies and picture sizes."""
     model = expand_first_stage(model)
@@ -206,18 +243,24 @@ def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> f
 
 
 def new_run_directory(name: str, runs: Path = RUNS) -> Path:
-    """runs/name, or runs/name-2, -3, ... where that exists."""
+    """runs/name, or runs/name-2, -3, ... where that exists; one for all devices."""
+    if rank_zero_only.rank > 0:
+        return Path(os.environ.get(RUN_VARIABLE) or runs / name)
     for number in range(1, 10_000):
         folder = runs / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             folder.mkdir(parents=True)
+            os.environ[RUN_VARIABLE] = str(folder)  # for the processes that Lightning starts
             return folder
     raise OSError(f"{runs} has ten thousand runs named {name}; remove some")
 
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Everything `taming` logs also goes into this file."""
+    """Everything `taming` logs on the first device also goes into this file."""
+    if rank_zero_only.rank > 0:
+        yield
+        return
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("taming")
@@ -244,11 +287,12 @@ def _loggers(folder: Path) -> list[Any] | bool:
 
 def _callbacks(folder: Path, settings: TrainingSettings) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [
-        RichProgressBar(),
+        StopWhenAsked(),
         WriteHistory(folder, settings.log_every),
         WritePictures(folder, settings.pictures_every),
-        SaveRun(folder, settings.checkpoint_minutes),
+        ProgressBar(folder.name),
     ]
     if settings.max_minutes is not None:
-        callbacks.append(TimeLimit(settings.max_minutes))
-    return callbacks
+        callbacks.insert(0, TimeLimit(settings.max_minutes))
+    # Last, so that it sees whether another has asked to stop
+    return [*callbacks, SaveRun(folder, settings.checkpoint_minutes, settings.keep)]

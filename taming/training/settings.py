@@ -20,15 +20,12 @@ class TrainingSettings:
     final_rate: float = 0.02  # share of the learning rate at the end of the cosine
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
-    ema_decay: float = (
-        0.999  # average of weights that is exported; 0 exports the weights themselves
-    )
-    precision: Literal["auto", "float32", "bf16"] = (
-        "auto"  # auto: bf16 where there are units for it
-    )
+    ema_decay: float = 0.999  # of the average of weights, which is exported; 0: no averaging
+    precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where it has units
     channels_last: bool = True  # memory layout of convolutions
     compile: bool = False  # torch.compile; pays after minutes
     checkpoint_minutes: float = 10.0
+    keep: Literal["last", "best"] = "last"  # weights exported: best has the least validation/loss
     log_every: int = 20  # steps
     pictures_every: int = 1000  # steps
     pictures: int = 4  # pictures of a grid
@@ -45,15 +42,18 @@ class TrainingSettings:
             raise ValueError(f"training.decay_steps is {self.decay_steps}; give at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay is {self.ema_decay}; give a number in [0, 1)")
+        for name in ("log_every", "pictures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
 
     def restarts(self, step: int) -> bool:
         """Whether dead codes are restarted at this step."""
+        if not self.restart_every or step % self.restart_every:
+            return False
         until = self.restart_until
         if until is None and self.decay_steps is not None:
             until = self.decay_steps // 2
-        return (
-            bool(self.restart_every) and step % self.restart_every == 0 and step <= (until or step)
-        )
+        return until is None or step <= until
 
     def rate(self, step: int) -> float:
         """Learning rate at this step, as a share of the base rate."""

@@ -1,0 +1,26 @@
+"""Training: the loops of both stages, run directories, caches of codes.
+
+`train` does what a config says; `wrap` is for those who bring their own trainer. Importing this
+package does not import Lightning: that waits for the first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taming.training.run import train, wrap
+    from taming.training.settings import TrainingSettings
+
+__all__ = ["TrainingSettings", "train", "wrap"]
+
+_HOMES = {
+    "TrainingSettings": "taming.training.settings",
+    "train": "taming.training.run",
+    "wrap": "taming.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'taming.training' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,194 @@
+"""Laws of run directories: what is left behind, and that a resumed run is the uninterrupted one."""
+
+import csv
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taming.checkpoint import CheckpointError, load_weights, read_state_dict
+from taming.config import ConfigError, instantiate_from_config, load_config, plain
+from taming.loading import for_inference, load_model
+from taming.training import train
+from taming.training.callbacks import LAST, WEIGHTS, StageCallback
+
+Tiny = Callable[..., dict[str, Any]]
+
+
+def history(folder: Path, name: str = "train/total_loss") -> dict[int, float]:
+    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"] == name]
+    assert len({row["step"] for row in rows}) == len(rows), "a step is told twice"
+    return {int(row["step"]): float(row["value"]) for row in rows}
+
+
+def run(config: dict[str, Any], folder: Path, **options: Any) -> Path:
+    return train(config, runs=folder, **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, Any]:
+    return {}
+
+
+# Batches of an epoch: 4. The cuts are inside an epoch, at its end, and just behind it.
+@pytest.mark.parametrize(("cut", "workers"), [(3, 0), (4, 0), (5, 0), (6, 2)])
+def test_resumed_run_is_the_uninterrupted_one(
+    tiny: Tiny, tmp_path: Path, cut: int, workers: int, uninterrupted: dict[str, Any]
+) -> None:
+    if not uninterrupted:
+        whole = run(tiny(), tmp_path)
+        uninterrupted.update(losses=history(whole), weights=read_state_dict(whole / WEIGHTS))
+    expected = uninterrupted["losses"]
+    assert sorted(expected) == list(range(1, 11))
+    data = {"num_workers": workers}
+    folder = run(tiny({"max_steps": cut}, data=data), tmp_path / "cut")
+    run({"trainer": {"max_steps": 10}}, folder, resume=folder)
+    assert history(folder) == expected
+    for name, weight in read_state_dict(folder / WEIGHTS).items():
+        assert torch.equal(weight, uninterrupted["weights"][name])
+
+
+def test_run_stops_after_max_steps_of_the_autoencoder(tiny: Tiny, tmp_path: Path) -> None:
+    """Lightning counts the steps of both players and would stop early."""
+    folder = run(tiny({"max_steps": 6}, loss={"disc_start": 0}), tmp_path)
+    assert max(history(folder)) == 6
+    assert torch.load(folder / LAST, weights_only=True)["first_stage"]["steps"] == 6
+
+
+def test_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) -> None:
+    folder = run(tiny({"max_steps": 4}), tmp_path)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    promised = {"config.yaml", WEIGHTS, LAST, "history.csv", "train.log"}
+    assert promised <= found
+    assert "images/reconstructions_0000004.png" in found
+    assert not [name for name in found if "partial" in name]
+    assert "validation/psnr" in (folder / "train.log").read_text("utf-8")
+
+
+def test_run_directory_is_a_model(tiny: Tiny, tmp_path: Path) -> None:
+    folder = run(tiny({"max_steps": 2}), tmp_path)
+    model = load_model(folder)
+    assert model.indices(torch.zeros(1, 3, 16, 16)).shape == (1, 8, 8)
+
+
+def test_checkpoint_has_published_names(tiny: Tiny, tmp_path: Path) -> None:
+    """So that whoever reads published checkpoints reads these."""
+    folder = run(tiny({"max_steps": 2}), tmp_path)
+    config = plain(load_config(folder / "config.yaml"))
+    model = instantiate_from_config(for_inference(config["model"]))
+    report = load_weights(model, read_state_dict(folder / LAST))
+    assert report.missing == []
+    assert all(name.startswith("loss.") for name in report.left_over)
+
+
+def test_resolved_config_reads_back(tiny: Tiny, tmp_path: Path) -> None:
+    folder = run(tiny({"max_steps": 1}), tmp_path)
+    config = plain(load_config(folder / "config.yaml"))
+    assert config["seed"] == config["data"]["params"]["seed"] == 3
+    assert config["training"]["ema_decay"] == 0.999
+
+
+def test_a_second_run_of_a_name_has_its_own_directory(tiny: Tiny, tmp_path: Path) -> None:
+    first, second = (run(tiny({"max_steps": 1}), tmp_path) for _ in range(2))
+    assert (first.name, second.name) == ("tiny", "tiny-2")
+
+
+def test_time_limit_stops_and_saves(tiny: Tiny, tmp_path: Path) -> None:
+    folder = run(tiny({"max_steps": -1}, {"max_minutes": 1e-6}), tmp_path)
+    assert max(history(folder)) == 1
+    assert (folder / LAST).is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_the_run_goes_on(
+    tiny: Tiny, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+    after_step = StageCallback.on_train_batch_end
+
+    def interrupt(self: Any, trainer: Any, module: Any, *args: Any) -> None:
+        if module.steps_done() == 3 and type(self).__name__ == "WriteHistory":
+            os.kill(os.getpid(), number)
+        after_step(self, trainer, module, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageCallback, "on_train_batch_end", interrupt)
+        folder = run(tiny(), tmp_path)
+    assert signal.getsignal(number) is before
+    stopped = max(history(folder))
+    assert stopped in (3, 4)
+    run({}, folder, resume=folder)
+    assert sorted(history(folder)) == list(range(1, 11))
+
+
+def test_accumulated_batches_make_one_step(tiny: Tiny, tmp_path: Path) -> None:
+    """Two batches of 2 give the gradient of one of 4: losses are means over equal batches."""
+    loss = {"disc_start": 100}
+    whole = tiny({"max_steps": 2}, loss=loss)
+    halves = tiny({"max_steps": 2, "accumulate_grad_batches": 2}, loss=loss)
+    halves["data"]["params"]["batch_size"] = 2
+    for config in (whole, halves):
+        config["model"]["params"]["ddconfig"]["dropout"] = 0.0
+    a, b = (read_state_dict(run(c, tmp_path) / WEIGHTS) for c in (whole, halves))
+    for name, weight in a.items():
+        assert torch.allclose(weight, b[name], atol=2e-3), name
+
+
+def test_learning_rate_is_base_times_batch_times_accumulation(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny({"max_steps": 1, "accumulate_grad_batches": 3}, {"warmup_steps": 0})
+    del config["model"]["learning_rate"]
+    config["model"]["base_learning_rate"] = 1e-4
+    folder = run(config, tmp_path)
+    assert history(folder, "learning_rate")[1] == pytest.approx(1e-4 * 4 * 3)
+    assert "1.0e-04 x 4 images x 1 devices x 3 accumulated = 1.20e-03" in (
+        folder / "train.log"
+    ).read_text("utf-8")
+
+
+def test_dry_run_leaves_nothing(tiny: Tiny, tmp_path: Path, capsys: Any) -> None:
+    run(tiny(), tmp_path / "runs", dry_run=True)
+    assert not (tmp_path / "runs").exists()
+    shown = capsys.readouterr().out
+    assert "n_embed: 16" in shown
+    assert "4 batches of 4 an epoch" in shown
+
+
+def test_a_mistake_in_the_config_leaves_no_directory(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'n_embed'"):
+        run(tiny(model={"n_embd": 3}), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_sections_and_settings_are_named(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'trainer'"):
+        run({**tiny(), "trainr": {}}, tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'warmup_steps'"):
+        run(tiny(training={"warmup_step": 3}), tmp_path)
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train({}, resume=tmp_path)
+
+
+def test_kept_weights_are_the_best(tiny: Tiny, tmp_path: Path) -> None:
+    """A learning rate beyond reason: the first validation has the best weights."""
+    config = tiny({"max_steps": 12}, {"keep": "best", "ema_decay": 0.0, "warmup_steps": 0})
+    config["model"]["learning_rate"] = 0.3
+    folder = run(config, tmp_path)
+    losses = history(folder, "validation/loss")
+    best = min(losses, key=lambda step: losses[step])
+    saved = torch.load(folder / LAST, weights_only=True)["callbacks"]["SaveRun"]["best"]
+    assert math.isclose(saved, losses[best])
+    weights = read_state_dict(folder / WEIGHTS)
+    last = read_state_dict(folder / LAST)
+    same = all(torch.equal(weights[name], last[name]) for name in weights)
+    assert same == (best == max(losses))
