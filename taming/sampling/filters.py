@@ -27,7 +27,7 @@ class Filters:
     top_p: float | None = None  # keep the smallest set of codes with at least this probability
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}; give 0 (greedy) or more")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; give at least 1, or leave it out")
@@ -70,6 +70,8 @@ def draw(logits: Tensor, filters: Filters, generators: Sequence[torch.Generator]
             for row, generator in zip(filtered, generators, strict=True)
         ]
     ).to(filtered.device)
+    # A zero among the noise would make 0 / 0 of an excluded code, and argmax prefers NaN.
+    noise = noise.clamp(min=torch.finfo(noise.dtype).tiny)
     return (filtered.softmax(-1) / noise).argmax(-1)  # (B, m)
 
 

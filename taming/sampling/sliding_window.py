@@ -32,6 +32,9 @@ def window_places(
     grid: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]
 ) -> list[Window]:
     """Windows in raster order that cover the grid; the last of a row or column is flush with it."""
+    for size, step in zip(window, stride, strict=True):
+        if not 1 <= step <= size:
+            raise ValueError(f"a stride of {step} cells leaves gaps between windows of {size}")
     height, width = (min(size, limit) for size, limit in zip(window, grid, strict=True))
     return [
         Window(top, left, height, width)
@@ -50,14 +53,16 @@ def sample_windows(
     generators: Sequence[torch.Generator] = (),
     callback: Callable[[int, int], None] | None = None,  # windows done, windows in all
 ) -> Tensor:
-    """Codes (B, H, W). The known cells of the images of one batch must be the same cells."""
+    """Codes (B, H, W). In each window the images of one batch must know equally many cells."""
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps is {steps}; give at least 1, or none for one code at a time")
     codes = known.clone()
     places = window_places((codes.shape[1], codes.shape[2]), window, stride)
     for done, place in enumerate(places, start=1):
         rows = slice(place.top, place.top + place.height)
         columns = slice(place.left, place.left + place.width)
         block = codes[:, rows, columns].flatten(1)  # (B, T)
-        unknown = int((block[0] == UNKNOWN).sum())
+        unknown = int((block == UNKNOWN).sum(1).amax())
         if unknown:
             cells = block.shape[1]
             block_steps = None if steps is None else max(1, round(steps * unknown / cells))
@@ -84,6 +89,4 @@ def spread_orders(
 
 
 def _starts(limit: int, size: int, stride: int) -> list[int]:
-    if stride < 1:
-        raise ValueError(f"stride is {stride} cells; give at least 1")
     return sorted({*range(0, limit - size, stride), limit - size})
