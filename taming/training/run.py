@@ -38,6 +38,7 @@ from taming.config import (
 )
 from taming.first_stage.vqgan import VQModel
 from taming.loading import CONFIG, expand_first_stage
+from taming.training.cache import Progress
 from taming.training.callbacks import (
     LAST,
     AtomicCheckpointIO,
@@ -47,6 +48,7 @@ from taming.training.callbacks import (
     WriteHistory,
     WritePictures,
 )
+from taming.training.codes_data import CodesData
 from taming.training.progress import ProgressBar
 from taming.training.report import report
 from taming.training.settings import TrainingSettings
@@ -125,7 +127,28 @@ def _fit(
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
-# Warnings of Lightning: our sampler resumes where it was; few workers are enough for small pictures.
+def encode(
+    config: Mapping[str, Any],
+    out: str | Path | None = None,  # None: what the config says, else cache/<name>
+    progress: Progress | None = None,
+) -> Path:
+    """Write the codes that a second stage reads, without training; returns their folder."""
+    config = check_sections(plain(config))
+    data = instantiate_from_config(seeded(config["data"], config["seed"]))
+    if not isinstance(data, CodesData):
+        raise ConfigError(
+            f"data.target is {config['data']['target']}, which reads no codes; a second stage has "
+            f"taming.training.codes_data.CodesData"
+        )
+    model = complete_model_config(config["model"], data)
+    built = instantiate_from_config({key: model[key] for key in SECTION if key in model})
+    folder = Path(out or data.settings.cache or Path("cache") / config["name"])
+    data.attach(built, folder, cache=folder)
+    data.caches(progress)
+    return folder
+
+
+# Warnings of Lightning: our sampler does resume, and small pictures need few workers.
 NOT_SO = (r".*your dataloader is not resumable", r".*does not have many workers")
 # Of the trainer. A training has no length but in steps or minutes.
 DEFAULTS = {"num_sanity_val_steps": 0, "max_epochs": -1}

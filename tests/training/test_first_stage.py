@@ -1,0 +1,204 @@
+"""Laws of the first stage's training, with a trainer of one's own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from taming.config import ConfigError, instantiate_from_config
+from taming.first_stage.vqgan import GumbelVQ
+from taming.training import wrap
+from taming.training.first_stage import FirstStageTraining
+
+Tiny = Callable[..., dict[str, Any]]
+Seen = list[tuple[int, list[Tensor]]]
+
+
+def batches(count: int, size: int) -> DataLoader[Any]:
+    """The same pictures however they are split."""
+    images = torch.rand(count * size, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    parts: Any = [{"image": part} for part in images.split(size)]
+    return DataLoader(parts, batch_size=None)
+
+
+class Watch(pl.Callback):
+    """The gradients that each optimiser's step is made with."""
+
+    def __init__(self) -> None:
+        self.seen: Seen = []
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        player = int(len(optimizer.param_groups) == 1)  # the autoencoder's has two groups
+        gradients = [p.grad.clone() for p in parameters if p.grad is not None]
+        self.seen.append((player, gradients))
+
+
+def module(config: dict[str, Any], **options: Any) -> FirstStageTraining:
+    torch.manual_seed(0)
+    section = {key: config["model"][key] for key in ("target", "params")}
+    settings = config["training"]
+    return wrap(instantiate_from_config(section), settings=settings, learning_rate=1e-2, **options)
+
+
+def fit(training: FirstStageTraining, loader: DataLoader[Any], **options: Any) -> Watch:
+    watch = Watch()
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[watch], max_epochs=1, **options,
+    )  # fmt: skip
+    trainer.fit(training, loader)
+    return watch
+
+
+@pytest.fixture
+def still(tiny: Tiny) -> Tiny:
+    """Without dropout, so that two ways to compute can be compared."""
+
+    def build(**options: Any) -> dict[str, Any]:
+        config = tiny(**options)
+        config["model"]["params"]["ddconfig"]["dropout"] = 0.0
+        return config
+
+    return build
+
+
+def test_accumulated_gradient_is_that_of_the_whole_batch(still: Tiny) -> None:
+    config = still(loss={"disc_start": 100})
+    whole = fit(module(config), batches(1, 4)).seen
+    halves = fit(module(config, accumulate_grad_batches=2), batches(2, 2)).seen
+    assert len(whole) == len(halves) == 1
+    for a, b in zip(whole[0][1], halves[0][1], strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_gradients_are_clipped_for_each_player(still: Tiny) -> None:
+    watch = fit(module(still(loss={"disc_start": 0}), gradient_clip_val=0.01), batches(2, 2))
+    assert [player for player, _ in watch.seen] == [0, 1, 0, 1]
+    for _, gradients in watch.seen:
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        assert float(norm) == pytest.approx(0.01, rel=1e-2)
+
+
+def test_discriminator_does_not_move_before_its_start(still: Tiny) -> None:
+    training = module(still(loss={"disc_start": 3}))
+    before = {k: v.clone() for k, v in training.loss.discriminator.state_dict().items()}
+    watch = fit(training, batches(3, 2))
+    assert {player for player, _ in watch.seen} == {0}
+    after = training.loss.discriminator.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_autoencoder_runs_once_a_step(still: Tiny) -> None:
+    training = module(still(loss={"disc_start": 0}))
+    calls = []
+    training.model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    fit(training, batches(3, 2))
+    assert len(calls) == 3
+
+
+def test_learning_rate_warms_up_and_falls(still: Tiny) -> None:
+    config = still(training={"warmup_steps": 4, "decay": "cosine", "final_rate": 0.1})
+    training = module(config, max_steps=8)
+    rates = []
+
+    class Rates(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        callbacks=[Rates()],
+    )  # fmt: skip
+    trainer.fit(training, batches(8, 2))
+    assert len(rates) == 8
+    falling = [0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / 8)) for step in range(8)]
+    expected = [1e-2 * min(1, (step + 1) / 4) * share for step, share in enumerate(falling)]
+    assert rates == pytest.approx(expected)
+
+
+def test_a_cosine_without_length_is_refused(still: Tiny) -> None:
+    with pytest.raises(ConfigError, match=r"training\.decay_steps or trainer\.max_steps"):
+        fit(module(still(training={"decay": "cosine"})), batches(1, 2))
+
+
+def test_restarted_codes_lose_their_momentum_and_their_average(still: Tiny) -> None:
+    config = still(training={"restart_every": 2, "warmup_steps": 0})
+    training = module(config, max_steps=2)
+    training.model.quantize.usage_decay = 0.0  # what the last batch did not use is dead
+    moved: list[Tensor] = []
+    restart = training.model.quantize.restart_dead
+
+    def record(generator: torch.Generator) -> Tensor:
+        moved.append(restart(generator))
+        return moved[-1]
+
+    training.model.quantize.restart_dead = record
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(training, batches(2, 2))
+    rows = moved[0]
+    assert 0 < len(rows) < 16
+    codes = training.model.quantize.embedding.weight
+    average = training.ema.weights()["quantize.embedding.weight"]
+    others = [row for row in range(16) if row not in rows]
+    assert torch.equal(average[rows], codes[rows])
+    assert not torch.equal(average[others], codes[others])
+    state = trainer.optimizers[0].state[codes]
+    assert float(state["exp_avg"][rows].abs().sum()) == 0
+    assert float(state["exp_avg"][others].abs().sum()) > 0
+
+
+def test_validation_sees_the_average_and_training_goes_on_with_the_weights(still: Tiny) -> None:
+    training = module(still())
+    seen = {}
+
+    class Compare(pl.Callback):
+        def on_validation_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            seen["validated"] = pl_module.model.encoder.conv_in.weight.clone()
+
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        callbacks=[Compare()], max_epochs=1, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(training, batches(4, 2), batches(1, 2))
+    average = training.ema.weights()["encoder.conv_in.weight"]
+    assert torch.equal(seen["validated"], average)
+    assert not torch.equal(training.model.encoder.conv_in.weight, average)
+    assert 0 < float(trainer.callback_metrics["validation/usage"]) <= 1
+
+
+def test_gumbel_follows_its_temperature(still: Tiny) -> None:
+    config = still(model={"quantizer": None})
+    params = {key: v for key, v in config["model"]["params"].items() if key != "quantizer"}
+    model = GumbelVQ(**params)
+    model.temperature_scheduler = lambda step: 1.0 / (1 + step)
+    training = wrap(model, settings=config["training"])
+    fit(training, batches(3, 2))
+    assert model.quantize.temperature == pytest.approx(1 / 3)
+
+
+def test_pictures_show_truth_above_reconstruction(still: Tiny) -> None:
+    training = module(still(training={"pictures": 1}))
+    fit(training, batches(1, 2))
+    grid = training.pictures()["reconstructions"]
+    assert grid.dtype == np.uint8
+    assert grid.shape == (2 * 8 + 3 * 2, 2 * 8 + 3 * 2, 3)
+
+
+def test_a_first_stage_without_losses_is_refused(still: Tiny) -> None:
+    config = still()
+    config["model"]["params"]["lossconfig"] = None
+    with pytest.raises(ValueError, match=r"give model\.params\.lossconfig"):
+        module(config)
+
+
+def test_only_our_models_are_wrapped() -> None:
+    with pytest.raises(TypeError, match="no training for Linear"):
+        wrap(torch.nn.Linear(1, 1))
