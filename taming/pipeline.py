@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class Pipeline:
     def paint(
         self,
         *,
-        size: Size | None = None,  # H x W; None: the trained size nearest in shape to the input
+        size: Size | int | None = None,  # H x W; None: the trained size nearest to the input's
         seeds: int | Iterable[int] = 0,  # one picture for each
         steps: int | None = STEPS,  # for a picture of the trained size; None: one code at a time
         guidance: Guidance = 1.0,
@@ -89,10 +90,10 @@ class Pipeline:
         Conditions are what their `read` takes: paths, PIL images, arrays; `text` a sentence;
         `known` a pair (picture, mask), white = keep. ValueError names what does not fit.
         """
-        values, size = self._read(conditions, size)
+        values, shape = self._read(conditions, size)
         return self.paint_values(
             values,
-            size,
+            shape,
             seeds=seeds,
             steps=steps,
             guidance=guidance,
@@ -135,7 +136,7 @@ class Pipeline:
         sources = images if isinstance(images, list | tuple) else [images]
         results = []
         for source in sources:
-            pixels = to_float(as_image(source))[None].to(self.device)
+            pixels = self._for_first_stage(to_float(as_image(source)))
             with torch.inference_mode():
                 decoded = self.first_stage.decode(self.first_stage.encode(pixels).z_q)
             results.append(Image.fromarray(_to_uint8(decoded)[0]))
@@ -161,7 +162,7 @@ class Pipeline:
         pixels = as_image(image)
         values, size = self._read(conditions, pixels.shape[:2])
         with torch.inference_mode():
-            codes = self.first_stage.indices(to_float(pixels)[None].to(self.device))[0]  # (h, w)
+            codes = self.first_stage.indices(self._for_first_stage(to_float(pixels)))[0]  # (h, w)
         settings = _settings(
             size,
             share=share,
@@ -191,7 +192,8 @@ class Pipeline:
             for name, kept in record["conditions"].items()
         }
         for name, value in given.items():
-            if describe_tensor(value)["sha256"] != record["conditions"][name]["sha256"]:
+            kept = record["conditions"].get(name, {})
+            if describe_tensor(value)["sha256"] != kept.get("sha256"):
                 raise ValueError(f"{name} is not the one that {source} was painted from")
         codes = restore_tensor(record["codes"], "codes") if record["codes"] else None
         return self._paint(settings, values, codes, [record["seed"]], None)[0]
@@ -217,9 +219,12 @@ class Pipeline:
             "conditions": {name: describe_tensor(value) for name, value in values.items()},
             "codes": None if codes is None else describe_tensor(codes),
         }
+        window = self._window(grid)
+        # Cells forgotten at random are not equally many in each window.
+        at_once = PICTURES_AT_ONCE if codes is None or window == grid else 1
         pictures: list[Image.Image] = []
-        for first in range(0, len(seeds), PICTURES_AT_ONCE):
-            some = seeds[first : first + PICTURES_AT_ONCE]
+        for first in range(0, len(seeds), at_once):
+            some = seeds[first : first + at_once]
             generators = [torch.Generator().manual_seed(seed) for seed in some]
             known = start.expand(len(some), -1, -1)
             if codes is not None:
@@ -234,7 +239,6 @@ class Pipeline:
                 for name, value in values.items()
             }
             branches, scales = model.branches(stacked, len(some), grid, settings["guidance"])
-            window = self._window(grid)
             painted = sample_windows(
                 lambda place, branches=branches, scales=scales: Decoder(
                     model.transformer, _crop(branches, place), scales
@@ -261,8 +265,13 @@ class Pipeline:
             )
         return self.model
 
+    def _for_first_stage(self, image: Tensor) -> Tensor:
+        """(3, H, W) -> (1, 3, H, W) where and as the first stage computes."""
+        weight = self.first_stage.post_quant_conv.weight
+        return image[None].to(weight.device, weight.dtype)
+
     def _read(
-        self, conditions: Mapping[str, Any], size: Size | None
+        self, conditions: Mapping[str, Any], size: Size | int | None
     ) -> tuple[dict[str, Tensor], Size]:
         """Values of the conditions, and the size H x W that they were read for."""
         model = self._second_stage()
@@ -273,11 +282,10 @@ class Pipeline:
                 f"this model does not paint from {', '.join(strangers)}; it was trained with "
                 f"{', '.join(model.conditions) or 'no conditions'}"
             )
-        if size is None:
-            size = self._fitting_size(given)
-        model.grid(size)  # refuses a size that is no multiple of the factor
-        read = {name: model.conditions[name].read(source, size) for name, source in given.items()}
-        return read, size
+        shape = self._fitting_size(given) if size is None else _as_size(size)
+        model.grid(shape)  # refuses a size that is no multiple of the factor
+        read = {name: model.conditions[name].read(source, shape) for name, source in given.items()}
+        return read, shape
 
     def _fitting_size(self, given: Mapping[str, Any]) -> Size:
         """The shape of the first map given, at the scale trained on; a trained size if it is near.
@@ -317,7 +325,8 @@ class Pipeline:
             return unknown
         value = values["known"].to(self.device)
         mask = Known.mask(value)
-        encoded = self.first_stage.indices(fill_hole(value[:3], mask)[None])  # (1, h, w)
+        filled = self._for_first_stage(fill_hole(value[:3], mask))
+        encoded = self.first_stage.indices(filled)  # (1, h, w)
         return torch.where(known_cells(mask, self.first_stage.downsample_factor), encoded, unknown)
 
     def _keep_known(self, pixels: np.ndarray, values: Mapping[str, Tensor]) -> np.ndarray:
@@ -338,14 +347,14 @@ def _settings(
     share: float | None = None,  # of the codes painted anew, where a picture is varied
 ) -> dict[str, Any]:
     """What decides a picture besides model, conditions and seed; plain enough for JSON."""
+    numbers = {"steps": steps, "top_k": top_k}
+    shares = {"temperature": temperature, "top_p": top_p, "share": share}
+    each = {k: float(v) for k, v in guidance.items()} if isinstance(guidance, Mapping) else None
     return {
-        "size": [int(size[0]), int(size[1])],
-        "steps": steps,
-        "guidance": dict(guidance) if isinstance(guidance, Mapping) else guidance,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "share": share,
+        "size": [int(side) for side in size],
+        "guidance": float(guidance) if each is None else each,
+        **{name: None if value is None else int(value) for name, value in numbers.items()},
+        **{name: None if value is None else float(value) for name, value in shares.items()},
     }
 
 
@@ -354,8 +363,15 @@ def _stretch(one: Size, other: Size) -> float:
     return abs(float(np.log(one[0] * other[1] / (one[1] * other[0]))))
 
 
+def _as_size(size: Size | int) -> Size:
+    sides = [size, size] if isinstance(size, Integral) else list(size)
+    if len(sides) != 2:
+        raise ValueError(f"size is {size}; give height and width, or one number for both")
+    return int(sides[0]), int(sides[1])
+
+
 def _as_seeds(seeds: int | Iterable[int]) -> list[int]:
-    listed = [seeds] if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    listed = [int(seeds)] if isinstance(seeds, Integral) else [int(seed) for seed in seeds]
     if not listed:
         raise ValueError("no seeds were given; each picture needs one")
     return listed

@@ -1,8 +1,8 @@
 """What made a picture, kept inside its PNG: enough to paint it again, bit for bit.
 
-One text entry, `taming`, holds JSON: the call, its settings, the model's fingerprint and the
-conditions as tensors. A condition of more than 1 MB is represented by its SHA-256, and has to be
-given again. Knows nothing of models.
+The text entry `taming`, continued in `taming.1`, `taming.2`, ... where it is long, holds JSON: the
+call, its settings, the model's fingerprint and the conditions as tensors. A condition of more than
+1 MB is represented by its SHA-256, and has to be given again. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from taming.checkpoint import atomic_write
 
 KEY = "taming"
 LARGEST_CONDITION = 1_000_000  # bytes, compressed
+PIECE = 1 << 19  # characters of one text chunk; Pillow opens no PNG with a chunk over 1 MB
 
 
 def describe_tensor(value: Tensor) -> dict[str, Any]:
@@ -47,9 +48,12 @@ def restore_tensor(record: Mapping[str, Any], name: str) -> Tensor:
         raise ValueError(
             f'the picture keeps only the SHA-256 of its condition "{name}"; give {name}=... again'
         )
-    raw = zlib.decompress(base64.b64decode(record["data"]))
+    try:
+        raw = zlib.decompress(base64.b64decode(record["data"]))
+    except (ValueError, zlib.error):
+        raw = b""
     if hashlib.sha256(raw).hexdigest() != record["sha256"]:
-        raise ValueError(f'the condition "{name}" kept in the picture is damaged')
+        raise ValueError(f'the condition "{name}" kept in the picture is damaged; give it again')
     array = np.frombuffer(raw, dtype=record["dtype"]).reshape(record["shape"])
     return torch.from_numpy(array.copy())
 
@@ -66,8 +70,9 @@ def save_png(image: Image.Image, path: str | Path) -> Path:
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are saved with what made them, as PNG; name it .png")
     info = PngInfo()
-    if KEY in image.info:
-        info.add_text(KEY, image.info[KEY], zip=True)
+    text = _joined(image) or ""
+    for number, start in enumerate(range(0, len(text), PIECE)):
+        info.add_text(_entry(number), text[start : start + PIECE], zip=True)
     with atomic_write(path) as partial:
         image.save(partial, format="PNG", pnginfo=info)
     return path
@@ -76,11 +81,28 @@ def save_png(image: Image.Image, path: str | Path) -> Path:
 def read_record(source: str | Path | Image.Image) -> dict[str, Any]:
     """The record inside a PNG; ValueError if there is none."""
     if isinstance(source, Image.Image):
-        text = source.info.get(KEY)
+        text = _joined(source)
     else:
         with Image.open(source) as image:
             image.load()
-            text = image.info.get(KEY)
+            text = _joined(image)
     if text is None:
         raise ValueError(f"{source} does not say how it was made; it was not saved by save_png")
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}: what it says of how it was made is damaged") from error
+
+
+def _entry(number: int) -> str:
+    return KEY if number == 0 else f"{KEY}.{number}"
+
+
+def _joined(image: Image.Image) -> str | None:
+    """The whole text of a picture, in memory or as Pillow read it from a file."""
+    if KEY not in image.info:
+        return None
+    pieces = []
+    while (entry := _entry(len(pieces))) in image.info:
+        pieces.append(str(image.info[entry]))
+    return "".join(pieces)

@@ -63,6 +63,12 @@ class AnyOrderTransformer(nn.Module):
             raise ValueError(f'control_mode is "{control_mode}"; give "query" or "prefix"')
         self.codebook_size, self.width, self.heads = codebook_size, width, heads
         self.control_width = control_width or width
+        trunk_heads = max(1, self.control_width // 64)
+        if self.control_width % (4 * trunk_heads):
+            raise ValueError(
+                f"control_width {self.control_width} over {trunk_heads} heads is no multiple of 4 "
+                f"per head; give a multiple of 64"
+            )
         self.control_mode = control_mode
         streams = layers // 2
 
@@ -71,7 +77,7 @@ class AnyOrderTransformer(nn.Module):
         self.query = nn.Parameter(torch.zeros(1, 1, width))
         self.coordinates = nn.Linear(4 * COORDINATE_FREQUENCIES, width)
 
-        trunk_heads = max(1, self.control_width // 64)
+        self.trunk_head_dim = self.control_width // trunk_heads
         self.trunk = nn.ModuleList(
             Block(self.control_width, trunk_heads, dropout) for _ in range(trunk_layers)
         )
@@ -146,14 +152,13 @@ class AnyOrderTransformer(nn.Module):
         """Run the control trunk and collect what is added at each cell."""
         batch, _, height, width = control.shape
         tokens = rearrange(control, "b c h w -> b (h w) c")
-        rotation = grid_rotation(
-            height, width, self.control_width // max(1, self.control_width // 64), control.device
-        )
+        rotation = grid_rotation(height, width, self.trunk_head_dim, control.device)
         for block in self.trunk:
             tokens = block(tokens, rotation, causal=False)
         tokens = self.trunk_norm(tokens)
         controls = {int(layer): proj(tokens) for layer, proj in self.control_proj.items()}
-        places = self.coordinates(normalised_coordinates(height, width, control.device))  # (T, C)
+        coordinates = normalised_coordinates(height, width, control.device)
+        places = self.coordinates(coordinates.to(self.coordinates.weight.dtype))  # (T, C)
         queries = (self.query + places).expand(batch, -1, -1)
         front = [self.start.expand(batch, -1, -1), prefix]
         if self.control_mode == "prefix":

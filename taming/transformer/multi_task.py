@@ -7,6 +7,7 @@ or files of pictures.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -62,7 +63,8 @@ class MultiTaskTransformer(nn.Module):
                 f"the transformer has codebook_size {ours}, the first stage {theirs}; "
                 f"set transformer_config.params.codebook_size to {theirs}"
             )
-        self.transformer.place_codes(codebook(self.first_stage_model))
+        if not self.transformer.head.weight.is_meta:  # where only shapes are asked for
+            self.transformer.place_codes(codebook(self.first_stage_model))
         self.cond_stage_model = nn.ModuleDict(
             {name: self._build_condition(name, each) for name, each in cond_stage_config.items()}
         )
@@ -105,7 +107,7 @@ class MultiTaskTransformer(nn.Module):
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """The latent grid of a picture; ValueError if a side is no multiple of the factor."""
         factor = self.downsample_factor
-        if size[0] % factor or size[1] % factor:
+        if min(size) < factor or size[0] % factor or size[1] % factor:
             nearest = tuple(max(1, round(side / factor)) * factor for side in size)
             raise ValueError(
                 f"size {size[0]}x{size[1]} is no multiple of {factor}; the nearest that is: "
@@ -121,14 +123,23 @@ class MultiTaskTransformer(nn.Module):
         grid: tuple[int, int],
     ) -> Branch:
         """Controls (B, C, h, w) and prefix (B, P, C) of the conditions that are present."""
-        control, prefix = combine(
-            self.conditions, values, present, grid, batch=batch, width=self.transformer.width
-        )
+        with self._as_weights():
+            control, prefix = combine(
+                self.conditions, values, present, grid, batch=batch, width=self.transformer.width
+            )
         if not any(each.kind == "control" for each in self.conditions.values()):
             control = control.new_zeros(batch, self.transformer.control_width, *grid)
         if prefix.shape[1] == 0:
             prefix = prefix.new_zeros(batch, 0, self.transformer.width)
-        return Branch(control, prefix)
+        dtype = self.transformer.head.weight.dtype
+        return Branch(control.to(dtype), prefix.to(dtype))
+
+    def _as_weights(self) -> contextlib.AbstractContextManager[Any]:
+        """Values of conditions are float32: a model in bf16 takes them as they are."""
+        weight = self.transformer.head.weight
+        if weight.dtype == torch.bfloat16:
+            return torch.autocast(weight.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
 
     def forward(
         self,
