@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from taming.checkpoint import CheckpointError, atomic_write
+from taming.checkpoint import CheckpointError, atomic_write, load_weights, read_state_dict
 from taming.config import (
     ConfigError,
     from_mapping,
@@ -78,7 +78,9 @@ def train(
     if folder is not None:
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
-        config = OmegaConf.merge(load_config(folder / CONFIG), OmegaConf.create(plain(config)))
+        config = plain(
+            OmegaConf.merge(load_config(folder / CONFIG), OmegaConf.create(plain(config)))
+        )
     config = check_sections(plain(config))
     pl.seed_everything(config["seed"], verbose=False)
     config["data"] = seeded(config["data"], config["seed"])
@@ -102,6 +104,9 @@ def _fit(
     if rank_zero_only.rank == 0:
         with atomic_write(folder / CONFIG) as partial:
             partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
+    if checkpoint is not None:
+        # Before the trainer does it: codes may be cached, and their first stage checked, earlier.
+        load_weights(model, read_state_dict(checkpoint), source=str(checkpoint))
     if hasattr(data, "attach"):
         data.attach(model, folder)
     options = dict(config["trainer"])
