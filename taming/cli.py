@@ -6,12 +6,11 @@ What a user can mend (a wrong path, an unknown key, a full disk, a missing extra
 standard error and exit code 2; TAMING_TRACEBACK=1 shows where it arose.
 """
 
-import contextlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from logging import WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +31,7 @@ from taming.cli_options import (
     sampling,
     taking,
 )
+from taming.console import progress_bar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -157,10 +157,10 @@ def encode(
       taming train mine.yaml data.params.codes.cache=cache/mine
     """
     config = read_config(words)
-    from taming.training.cache import build
+    from taming.training.run import encode as encode_sets
 
     with progress_bar("encoding") as progress:
-        print(build(config, out=out, progress=progress))
+        print(encode_sets(config, out, progress))
 
 
 # --- painting -------------------------------------------------------------------------------------
@@ -304,21 +304,6 @@ def save(
     for image, file in zip(images, files, strict=True):
         file.parent.mkdir(parents=True, exist_ok=True)
         print(save_png(image, file))
-
-
-@contextlib.contextmanager
-def progress_bar(text: str) -> "Iterator[Callable[[int, int], None]]":
-    """A bar on standard error with the time left; to be called with (done, in all)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 # --- data -----------------------------------------------------------------------------------------

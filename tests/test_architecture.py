@@ -16,6 +16,7 @@ MAX_LINES = 400
 
 # A room may import itself and every room before it.
 ORDER = [
+    "console",
     "config",
     "checkpoint",
     "worlds",
@@ -142,9 +143,9 @@ def test_sampling_imports_nothing_of_ours() -> None:
     assert where(wrong) == []
 
 
-def test_worlds_do_not_know_torch() -> None:
-    wrong = [e for p in files("taming/worlds") for e in imports(p) if e.module.startswith("torch")]
-    assert where(wrong) == []
+def test_worlds_need_torch_for_bodies_only() -> None:
+    found = [e for p in files("taming/worlds") for e in imports(p) if e.module.startswith("torch")]
+    assert where(e for e in found if not e.lazy or e.file != "taming/worlds/bodies.py") == []
 
 
 def data_sets() -> set[str]:

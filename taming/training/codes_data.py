@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from taming.cond_stage.base import Condition
 from taming.config import check_arguments, from_mapping
+from taming.console import progress_bar
 from taming.data.datamodule import ImageData, prepare_worker
 from taming.data.sampler import BatchSampler, Index, InOrder
 from taming.training.cache import CodesCache, Progress, build_cache, fingerprint
@@ -91,10 +92,12 @@ class CodesData(ImageData):
         self._model: MultiTaskTransformer | None = None
         self._caches: dict[str, CodesCache] = {}
 
-    def attach(self, model: MultiTaskTransformer, folder: str | Path) -> None:
-        """Use this model: its first stage encodes. The cache lies in `folder` by default."""
+    def attach(
+        self, model: MultiTaskTransformer, run: str | Path, cache: str | Path | None = None
+    ) -> None:
+        """Use this model: its first stage encodes. The cache is `cache`, or as set, or in `run`."""
         self._model = model
-        self._folder = Path(self.settings.cache or Path(folder) / "cache")
+        self._folder = Path(cache or self.settings.cache or Path(run) / "cache")
 
     def caches(self, progress: Progress | None = None) -> dict[str, CodesCache]:
         """The caches "train" and "validation", built where they do not exist yet."""
@@ -123,6 +126,11 @@ class CodesData(ImageData):
                 progress=progress,
             )
         return self._caches
+
+    def prepare_data(self) -> None:
+        """Lightning calls this on one process of each machine, before the others read."""
+        with progress_bar("encoding") as progress:
+            self.caches(progress)
 
     def _described(self, split: str, draws: int) -> dict[str, Any]:
         """Everything but weights that decides what a record holds."""
