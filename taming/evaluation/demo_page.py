@@ -1,0 +1,290 @@
+"""What the demo leaves to look at: a page with everything side by side, and one sheet.
+
+The page needs nothing but the pictures beside it: no scripts, no fonts, no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from taming.checkpoint import atomic_write
+from taming.evaluation.demo_tasks import Painted, Task
+from taming.provenance import save_png
+
+TILE = 128  # pixels along a side of a picture on the sheet
+GAP, ROW_GAP = 4, 14
+PAPER, INK, FAINT = (250, 248, 243), (36, 34, 40), (140, 134, 128)
+SHEET_EXAMPLES = 2  # of each task on the sheet
+
+Paintings = Mapping[Task, Sequence[Painted]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The numbers on the page."""
+
+    seconds: Mapping[str, float]  # by stage: scenes, tokenizer, painter, painting
+    scenes: int
+    cores: int
+    parameters: Mapping[str, int]  # tokenizer, painter
+    seen: Mapping[str, int]  # pictures that each has looked at, repetitions counted
+    psnr: float | None  # dB, of held-out reconstructions
+
+
+# ---- sheet --------------------------------------------------------------------------------------
+
+
+def write_sheet(painted: Paintings, path: Path) -> Path:
+    """One PNG: for each task two examples of condition, samples, truth."""
+    most = max(len(example.samples) for examples in painted.values() for example in examples)
+    columns = 2 + most
+    block = columns * (TILE + GAP) + 2 * GAP  # a little air around the samples
+    margin, head, label = 24, 40, 24
+    row = label + TILE + ROW_GAP
+    width = 2 * margin + SHEET_EXAMPLES * block + margin
+    sheet = Image.new("RGB", (width, head + len(painted) * row + margin), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font, small = ImageFont.load_default(16), ImageFont.load_default(12)
+    lefts = [margin + number * (block + margin) for number in range(SHEET_EXAMPLES)]
+    for left in lefts:
+        places = [0, TILE + 2 * GAP, (1 + most) * (TILE + GAP) + 2 * GAP]
+        for place, word in zip(places, ("given", "samples", "truth"), strict=True):
+            draw.text((left + place, head - 24), word, fill=FAINT, font=small)
+    for number, (task, examples) in enumerate(painted.items()):
+        top = head + number * row
+        draw.text((margin, top), task.title, fill=INK, font=font)
+        for left, example in zip(lefts, examples, strict=False):
+            x = left
+            given = _side_by_side(example.shown)
+            for picture, after in (
+                (given, 2 * GAP),
+                *((sample, GAP) for sample in example.samples[:-1]),
+                (example.samples[-1], 2 * GAP),
+                (example.truth, 0),
+            ):
+                tile = picture.convert("RGB").resize((TILE, TILE), _enlargement(picture))
+                sheet.paste(tile, (x, top + label))
+                x += TILE + after
+    with atomic_write(path) as partial:
+        sheet.save(partial, format="PNG", optimize=True)
+    return path
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """One picture as it is; several as strips of a square, so that all conditions are seen."""
+    if len(pictures) == 1:
+        return pictures[0]
+    side = 2 * TILE
+    square = Image.new("RGB", (side, side), PAPER)
+    high = side // len(pictures)
+    for number, picture in enumerate(pictures):
+        fitted = picture.convert("RGB").resize((high, high), _enlargement(picture))
+        square.paste(fitted, ((side - high) // 2, number * high))
+    return square
+
+
+def _enlargement(picture: Image.Image) -> Image.Resampling:
+    """Smooth for pictures; flat colours stay flat."""
+    colours = picture.convert("RGB").getcolors(64)
+    return Image.Resampling.BICUBIC if colours is None else Image.Resampling.NEAREST
+
+
+# ---- page ---------------------------------------------------------------------------------------
+
+
+def write_page(
+    painted: Paintings,
+    reconstructions: Sequence[tuple[Image.Image, Image.Image]],  # truth, reconstruction
+    facts: Facts,
+    out: Path,
+) -> Path:
+    """`index.html` in `out`, with its pictures in `out/images`."""
+    images = out / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    sections = [_section(task, examples, images) for task, examples in painted.items()]
+    page = _PAGE.format(
+        style=_STYLE,
+        facts=_facts(facts),
+        honest=_honest(facts),
+        reconstructions=_reconstructions(reconstructions, images, facts),
+        sections="\n".join(sections),
+    )
+    path = out / "index.html"
+    with atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return path
+
+
+def _section(task: Task, examples: Sequence[Painted], images: Path) -> str:
+    rows = "\n".join(_row(task, number, each, images) for number, each in enumerate(examples))
+    return f"""<section id="{task.name}">
+<h2>{escape(task.title)}</h2>
+<p>{escape(task.given)} <code>{escape(task.call)}</code></p>
+{rows}
+</section>"""
+
+
+def _row(task: Task, number: int, example: Painted, images: Path) -> str:
+    def saved(picture: Image.Image, name: str) -> str:
+        return f"images/{save_png(picture, images / f'{task.name}_{number}_{name}.png').name}"
+
+    given = ""
+    for place, picture in enumerate(example.shown):
+        is_words = example.words and place == len(example.shown) - 1
+        if is_words:
+            given += f'<p class="words">{escape(example.words)}</p>'
+        else:
+            flat = _enlargement(picture) is Image.Resampling.NEAREST
+            source = saved(picture, f"given{place or ''}")
+            given += _img(source, f"given: {task.name}", "flat" if flat else "")
+    samples = "".join(
+        _img(saved(sample, f"seed{seed}"), f"sample, seed {seed}")
+        for seed, sample in enumerate(example.samples)
+    )
+    truth = _img(saved(example.truth, "truth"), task.truth)
+    captions = ("given", f"seeds 0 to {len(example.samples) - 1}", task.truth)
+    words = [f"<figcaption>{escape(c)}</figcaption>" if number == 0 else "" for c in captions]
+    return f"""<div class="row" style="--n: {len(example.samples)}">
+<figure class="given">{given}{words[0]}</figure>
+<figure class="samples"><div>{samples}</div>{words[1]}</figure>
+<figure class="truth">{truth}{words[2]}</figure>
+</div>"""
+
+
+def _reconstructions(
+    pairs: Sequence[tuple[Image.Image, Image.Image]], images: Path, facts: Facts
+) -> str:
+    figures = ""
+    for number, (truth, back) in enumerate(pairs):
+        for name, picture in (("truth", truth), ("back", back)):
+            save_png(picture, images / f"codes_{number}_{name}.png")
+        figures += (
+            f"<figure>{_img(f'images/codes_{number}_truth.png', 'held-out picture')}"
+            f"{_img(f'images/codes_{number}_back.png', 'the same through the codes')}</figure>"
+        )
+    quality = "" if facts.psnr is None else f" ({facts.psnr:.1f} dB PSNR)"
+    return f"""<p>Held-out pictures, and below each what is left of it after the codebook{quality}.
+Nothing painted on this page can be sharper than that.</p>
+<div class="pairs">{figures}</div>"""
+
+
+def _img(source: str, words: str, kind: str = "") -> str:
+    marked = f' class="{kind}"' if kind else ""
+    return f'<img{marked} src="{escape(source)}" alt="{escape(words)}" loading="lazy">'
+
+
+def _facts(facts: Facts) -> str:
+    def clock(stage: str) -> str:
+        seconds = round(facts.seconds.get(stage, 0.0))
+        return f"{seconds // 60}:{seconds % 60:02d}"
+
+    learnt = sum(facts.seconds.get(stage, 0.0) for stage in ("scenes", "tokenizer", "painter"))
+    lines = [
+        (clock("scenes"), f"rendering {facts.scenes:,} scenes"),
+        (
+            clock("tokenizer"),
+            f"first stage: {facts.parameters['tokenizer'] / 1e6:.1f} million parameters, "
+            f"{facts.seen['tokenizer']:,} pictures seen",
+        ),
+        (
+            clock("painter"),
+            f"second stage: {facts.parameters['painter'] / 1e6:.1f} million parameters, "
+            f"{facts.seen['painter']:,} pictures seen",
+        ),
+        (clock("painting"), "painting this page"),
+    ]
+    items = "".join(f"<dt>{when}</dt><dd>{escape(what)}</dd>" for when, what in lines)
+    machine = f"{facts.cores} processor cores, no graphics card"
+    return f"<dl>{items}</dl><p>{learnt / 60:.1f} minutes of rendering and training, {machine}.</p>"
+
+
+def _honest(facts: Facts) -> str:
+    minutes = sum(facts.seconds.values()) / 60
+    return f"""<p>This is a model after {minutes:.0f} minutes, starting from nothing: no downloaded
+weights, no photographs. It shows that the path works, not how good it gets. Layout, light and
+colour come from the conditions; detail smaller than a code (8x8 pixels) is guessed, people are a
+few codes wide, and a word is obeyed more loosely than a map. Rows are the first held-out scenes,
+samples the first seeds: nothing is selected.</p>
+<p>The same with more time and larger pictures: <code>configs/worlds_tokenizer.yaml</code>,
+<code>configs/worlds.yaml</code>. A folder of your own pictures takes the place of the scenes.
+</p>"""
+
+
+_STYLE = """
+:root { --paper: #faf8f3; --ink: #24222a; --faint: #8a847d; --line: #e2ddd3; --accent: #2f6f73; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #191a1d; --ink: #e9e5dc; --faint: #938d84; --line: #303136; --accent: #7fc0bd; }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; padding: 4rem 1.5rem 6rem; max-width: 66rem;
+  background: var(--paper); color: var(--ink); text-rendering: optimizeLegibility;
+  font: 1.0625rem/1.6 "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif;
+}
+h1 { font-size: 2.5rem; line-height: 1.15; font-weight: 500; margin: 0 0 .5rem; }
+h2 { font-size: 1.5rem; font-weight: 500; margin: 4rem 0 .25rem; }
+p { max-width: 42rem; margin: 0 0 1rem; }
+.lead { font-size: 1.25rem; color: var(--faint); }
+code {
+  font: .8125rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  color: var(--accent);
+}
+section p code { display: block; overflow-x: auto; white-space: nowrap; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .125rem 1rem; }
+dl { margin: 2rem 0 .5rem; }
+dt { font-variant-numeric: tabular-nums; text-align: right; }
+dd { margin: 0; color: var(--faint); }
+figure { margin: 0; }
+figcaption { font-size: .875rem; color: var(--faint); font-style: italic; padding-top: .375rem; }
+img { display: block; width: 100%; aspect-ratio: 1; border-radius: 2px; background: var(--line); }
+img.flat { image-rendering: pixelated; }
+.row {
+  display: grid; gap: 1.25rem; margin: 0 0 1.25rem;
+  grid-template-columns: minmax(0, 1fr) minmax(0, 4fr) minmax(0, 1fr);
+}
+.samples > div { display: grid; gap: .375rem; }
+.samples > div { grid-template-columns: repeat(var(--n), minmax(0, 1fr)); }
+.given .words { margin: 0; font-style: italic; font-size: 1rem; line-height: 1.35; hyphens: auto; }
+.given img + .words, .given img + img { margin-top: .5rem; }
+.pairs { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: .75rem; }
+.pairs img + img { margin-top: .375rem; }
+footer { margin-top: 5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+@media (max-width: 44rem) {
+  body { padding-top: 2rem; }
+  .row { grid-template-columns: 1fr 1fr; }
+  .samples { grid-row: 2; grid-column: 1 / -1; }
+  .pairs { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+}
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>taming: every task, after ten minutes</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<h1>Every task, one set of weights</h1>
+<p class="lead">Rendered, trained and painted on this machine.</p>
+{facts}
+{honest}
+</header>
+<section id="codes">
+<h2>Pictures as codes</h2>
+{reconstructions}
+</section>
+{sections}
+<footer><p>Every sample is a PNG that knows its seed, settings and conditions:
+<code>taming.load("runs/demo").repaint("images/depth_0_seed0.png")</code> paints it again, bit for
+bit. All of them on one sheet: <a href="grid.png">grid.png</a>.</p></footer>
+</body>
+</html>
+"""
