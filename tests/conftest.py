@@ -1,8 +1,9 @@
-"""What every test shares: settings made before torch is imported, and where photographs are."""
+"""What every test shares: settings made before torch is imported, photographs, a tiny model."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +33,41 @@ def photographs() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def second_stage() -> Callable[..., dict[str, Any]]:
+    """The model section of a second stage: cells of 4x4 pixels, 16 codes, some conditions."""
+
+    def section(name: str, **params: Any) -> dict[str, Any]:
+        return {"target": f"taming.{name}", "params": params}
+
+    tokenizer = {"z_channels": 4, "ch": 4, "ch_mult": [1, 1, 1], "num_res_blocks": 1}
+    tokenizer |= {"norm_groups": 2, "mid_attention": False}
+    conditions = {
+        "labels": section("cond_stage.labels.Labels", names=["sky", "sea", "sand"]),
+        "depth": section("cond_stage.depth.Depth"),
+        "lowres": section("cond_stage.lowres.LowRes"),
+        "known": section("cond_stage.known.Known"),
+        "class_label": section("cond_stage.class_label.ClassLabel", names=["day", "night"]),
+    }
+
+    def build(
+        names: tuple[str, ...] = tuple(conditions),
+        sizes: tuple[tuple[int, int], ...] = ((16, 24),),
+        **transformer: Any,
+    ) -> dict[str, Any]:
+        sizes_of_it = {"codebook_size": 16, "width": 32, "layers": 4, "heads": 2, "trunk_layers": 1}
+        return section(
+            "transformer.multi_task.MultiTaskTransformer",
+            first_stage_config=section(
+                "first_stage.vqgan.VQModel", ddconfig=tokenizer, n_embed=16, embed_dim=4
+            ),
+            transformer_config=section(
+                "transformer.any_order.AnyOrderTransformer", **{**sizes_of_it, **transformer}
+            ),
+            cond_stage_config={name: conditions[name] for name in names},
+            sizes=[list(size) for size in sizes],
+        )
+
+    return build

@@ -18,7 +18,7 @@ def generators(count: int, first: int = 0) -> list[torch.Generator]:
 
 
 def kept(logits: Tensor, **options: float) -> Tensor:
-    return apply_filters(logits, Filters(**options)).isfinite()  # type: ignore[arg-type]
+    return apply_filters(logits, Filters(**options)).isfinite()
 
 
 # --- one filter ----------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_every_image_needs_a_generator() -> None:
 def test_impossible_filters_are_errors_that_name_the_value(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} is {wrong[name]}"):
-        Filters(**wrong)  # type: ignore[arg-type]
+        Filters(**wrong)
 
 
 # --- guidance ------------------------------------------------------------------------------------

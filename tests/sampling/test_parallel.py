@@ -1,5 +1,7 @@
 """Laws of group sizes."""
 
+import itertools
+
 import pytest
 
 from taming.sampling import group_sizes
@@ -23,7 +25,7 @@ def test_groups_grow() -> None:
     sizes = group_sizes(256, 16)
     assert sizes[0] <= 2
     assert sizes[0] < sizes[8] < sizes[-1]
-    assert all(after >= before - 1 for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(after >= before - 1 for before, after in itertools.pairwise(sizes))
 
 
 @pytest.mark.parametrize(("total", "steps"), [(-1, 4), (4, 0), (4, -2)])

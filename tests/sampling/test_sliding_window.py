@@ -49,7 +49,8 @@ class Answers:
 def covered(places: Sequence[Window], grid: tuple[int, int]) -> Tensor:
     count = torch.zeros(grid, dtype=torch.int64)
     for top, left, height, width in places:
-        assert top >= 0 and left >= 0 and top + height <= grid[0] and left + width <= grid[1]
+        assert 0 <= top <= grid[0] - height
+        assert 0 <= left <= grid[1] - width
         count[top : top + height, left : left + width] += 1
     return count
 
