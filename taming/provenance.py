@@ -30,7 +30,7 @@ PIECE = 1 << 19  # characters of one text chunk; Pillow opens no PNG with a chun
 
 def describe_tensor(value: Tensor) -> dict[str, Any]:
     """A tensor as JSON: type, shape, SHA-256, and its compressed bytes unless they are too many."""
-    array = np.ascontiguousarray(value.detach().cpu().numpy())
+    array = value.detach().cpu().numpy()  # tobytes() makes it contiguous; a scalar stays one
     packed = zlib.compress(array.tobytes(), level=6)
     record = {
         "dtype": str(array.dtype),
