@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ class Plan:
     leave_out: tuple[str, ...] = ()  # conditions
     examples: int = 3  # of each task
     samples: int = 4  # of each example
+    workers: int | None = None  # processes that render; None: one for each core
 
 
 class Journal:
@@ -84,18 +86,10 @@ class Demo:
 
     def run(self) -> Path:
         """All stages; returns the page."""
-        plan = self.plan
-        mark = _mark([plan.scenes, plan.size, plan.people, plan.people_share, plan.seed], parent="")
-        self._stage(
-            "scenes",
-            f"1 of 4   Rendering {plan.scenes:,} scenes, {plan.size}x{plan.size}",
-            mark,
-            self.out / "worlds" / "worlds.json",
-            self._render,
-        )
-        tokenizer = self._config("demo_tokenizer", plan.tokenizer)
+        mark = self._render()
+        tokenizer = self._config("demo_tokenizer", self.plan.tokenizer)
         mark = self._train("tokenizer", "2 of 4   First stage: pictures as codes", tokenizer, mark)
-        painter = self._config("demo", plan.painter)
+        painter = self._config("demo", self.plan.painter)
         params = painter["model"]["params"]
         params["first_stage_config"] = str(self._run(tokenizer))
         for name in self._left_out(params["cond_stage_config"]):
@@ -105,40 +99,51 @@ class Demo:
 
     # ---- stages ---------------------------------------------------------------------------------
 
-    def _stage(
-        self, name: str, title: str, mark: str, result: Path, work: Callable[[], Any]
-    ) -> None:
-        """Do the work, unless its result is there and belongs to these settings."""
+    def _stage(self, title: str, result: Path, is_kept: bool, work: Callable[[], None]) -> float:
+        """Do the work, unless its result is kept; returns how long it took this time."""
         self.console.rule(f"[bold]{title}", align="left")
-        seconds = self.journal.seconds(name, mark)
-        if seconds is not None and result.is_file():
-            self.console.print(f"kept from an earlier run: {result.parent}")
-            self.seconds[name] = seconds
-            return
+        if is_kept:
+            self.console.print(f"kept from an earlier run: {result}")
+            return 0.0
         started = time.monotonic()
         work()
-        self.seconds[name] = time.monotonic() - started
-        self.journal.finish(name, mark, self.seconds[name])
-        self.console.print(f"done in {clock(self.seconds[name])}: {result.parent}")
+        seconds = time.monotonic() - started
+        self.console.print(f"done in {clock(seconds)}: {result}")
+        return seconds
 
-    def _render(self) -> None:
-        plan = self.plan
-        with progress_bar("rendering") as progress:
-            render_set(
-                plan.scenes,
-                plan.size,
-                self.out / "worlds",
-                seed=plan.seed,
-                people=plan.people,
-                people_share=plan.people_share,
-                workers=os.cpu_count() or 1,
-                progress=progress,
-                validation_share=0.1,
-            )
+    def _render(self) -> str:
+        """Render the scenes; returns a mark of what they are."""
+        plan, folder = self.plan, self.out / "worlds"
+        settings = folder / "worlds.json"
+
+        def work() -> None:
+            with progress_bar("rendering") as progress:
+                render_set(
+                    plan.scenes,
+                    plan.size,
+                    folder,
+                    seed=plan.seed,
+                    people=plan.people,
+                    people_share=plan.people_share,
+                    workers=plan.workers or os.cpu_count() or 1,
+                    progress=progress,
+                )
+
+        is_kept = settings.is_file()
+        if is_kept:
+            work()  # which refuses a set of other settings, and keeps this one
+        title = f"1 of 4   Rendering {plan.scenes:,} scenes, {plan.size}x{plan.size}"
+        seconds = self._stage(title, folder, is_kept, work)
+        mark = _mark(settings.read_text(encoding="utf-8"), parent="")
+        if not is_kept:
+            self.journal.finish("scenes", mark, seconds)
+        self.seconds["scenes"] = self.journal.seconds("scenes", mark) or 0.0
+        return mark
 
     def _train(self, name: str, title: str, config: dict[str, Any], parent: str) -> str:
         """Train into its run directory; returns the mark of what now lies there."""
         mark, run = _mark(config, parent), self._run(config)
+        before = self.journal.seconds(name, mark)
 
         def work() -> None:
             from taming.training.run import train
@@ -146,7 +151,11 @@ class Demo:
             shutil.rmtree(run, ignore_errors=True)  # unfinished, or of other settings
             train(config, runs=run.parent)
 
-        self._stage(name, title, mark, run / "weights.safetensors", work)
+        is_kept = before is not None and (run / "weights.safetensors").is_file()
+        seconds = self._stage(title, run, is_kept, work)
+        if not is_kept:
+            self.journal.finish(name, mark, seconds)
+        self.seconds[name] = self.journal.seconds(name, mark) or 0.0
         return mark
 
     def _paint(self, tokenizer: Path, painter: Path) -> Path:
@@ -251,7 +260,11 @@ def make(
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     plan = Plan(scenes=scenes, people=people, seed=seed)
-    Demo(out, plan, Console()).run()
+    try:
+        Demo(out, plan, Console()).run()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

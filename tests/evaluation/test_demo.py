@@ -1,0 +1,132 @@
+"""The demo from end to end with a budget of seconds, and what its page promises."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import taming
+from taming.evaluation.demo import JOURNAL, Demo, Journal, Plan, clock
+from taming.evaluation.demo_page import write_sheet
+from taming.evaluation.demo_tasks import TASKS, Painted, Scenes
+
+PLAN = Plan(
+    scenes=20,
+    size=32,
+    people=False,
+    tokenizer=(
+        "data.params.size=32",
+        "data.params.epoch_size=32",
+        "data.params.num_workers=0",
+        "model.params.n_embed=32",
+        "model.params.ddconfig.ch=32",
+        "model.params.lossconfig.params.perceptual_weight=0",
+    ),
+    painter=(
+        "data.params.size=32",
+        "data.params.epoch_size=64",
+        "data.params.num_workers=0",
+        "data.params.codes.draws=1",
+        "model.params.transformer_config.params.codebook_size=32",
+        "model.params.transformer_config.params.width=32",
+        "model.params.transformer_config.params.heads=2",
+        "model.params.transformer_config.params.layers=2",
+        "model.params.transformer_config.params.trunk_layers=1",
+    ),
+    leave_out=("text",),
+    examples=1,
+    samples=2,
+    workers=1,
+)
+QUIET = Console(quiet=True)
+
+
+class Made(NamedTuple):
+    folder: Path
+    page: str
+    written: dict[str, float]  # run -> when its weights were written
+
+
+def weights(folder: Path) -> dict[str, float]:
+    return {
+        file.parent.name: os.stat(file).st_mtime
+        for file in (folder / "runs").glob("*/weights.safetensors")
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("demo")
+    page = Demo(folder, PLAN, QUIET).run()
+    return Made(folder, page.read_text(encoding="utf-8"), weights(folder))
+
+
+def test_both_stages_are_trained(made: Made) -> None:
+    assert set(made.written) == {"demo", "demo_tokenizer"}
+
+
+def test_every_task_that_needs_no_extra_is_on_the_page(made: Made) -> None:
+    shown = set(re.findall(r'<section id="(\w+)">', made.page)) - {"codes"}
+    assert shown == {task.name for task in TASKS} - {"pose", "text", "together"}
+
+
+def test_every_picture_of_the_page_exists(made: Made) -> None:
+    sources = re.findall(r'(?:src|href)="([^"]+)"', made.page)
+    assert sources
+    assert [name for name in sources if not (made.folder / name).is_file()] == []
+
+
+def test_the_page_needs_no_network(made: Made) -> None:
+    assert "://" not in made.page
+    assert "<script" not in made.page
+
+
+def test_a_sample_of_the_page_repaints_itself(made: Made) -> None:
+    path = made.folder / "images" / "depth_0_seed1.png"
+    again = taming.load(made.folder / "runs" / "demo").repaint(path)
+    with Image.open(path) as kept:
+        assert kept.convert("RGB").tobytes() == again.tobytes()
+
+
+def test_a_second_run_keeps_what_is_finished(made: Made) -> None:
+    time.sleep(0.01)
+    Demo(made.folder, PLAN, QUIET).run()
+    assert weights(made.folder) == made.written
+
+
+def test_only_held_out_scenes_are_shown(made: Made) -> None:
+    scenes = Scenes(made.folder / "worlds", PLAN.size)
+    for task in TASKS:
+        for example in task.examples(scenes):
+            truths = [scenes.image(name).tobytes() for name in scenes.names]
+            assert example.truth.tobytes() in truths
+
+
+def test_other_settings_are_not_what_was_finished(tmp_path: Path) -> None:
+    Journal(tmp_path / JOURNAL).finish("painter", "these", 12.0)
+    journal = Journal(tmp_path / JOURNAL)
+    assert journal.seconds("painter", "these") == 12.0
+    assert journal.seconds("painter", "those") is None
+    assert journal.seconds("tokenizer", "these") is None
+
+
+def test_a_set_of_other_settings_is_refused(made: Made) -> None:
+    with pytest.raises(ValueError, match="another set"):
+        Demo(made.folder, Plan(scenes=25, size=32, people=False, workers=1), QUIET).run()
+
+
+def test_the_sheet_takes_examples_of_any_number(tmp_path: Path) -> None:
+    tile = Image.new("RGB", (8, 8))
+    one = Painted([tile], "", [tile, tile], tile)
+    two = Painted([tile, tile], "words", [tile, tile], tile)
+    sheet = Image.open(write_sheet({TASKS[0]: [one], TASKS[1]: [two, one]}, tmp_path / "a.png"))
+    assert sheet.width > sheet.height
+
+
+def test_clock() -> None:
+    assert clock(192.3) == "3:12"
