@@ -134,6 +134,11 @@ class SaveRun(StageCallback):
         self.saved_at, self.saved_step = time.monotonic(), -1
         self.best: float | None = None
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        assert isinstance(pl_module, StageTraining)
+        self.saved_step = pl_module.steps_done()  # nothing to save before the next one
+
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
         limit = module.step_limit()
         is_last = trainer.should_stop or (limit is not None and module.steps_done() >= limit)

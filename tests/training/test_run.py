@@ -53,6 +53,23 @@ def test_resumed_run_is_the_uninterrupted_one(
         assert torch.equal(weight, uninterrupted["weights"][name])
 
 
+def test_run_resumed_after_its_epochs_is_the_uninterrupted_one(tiny: Tiny, tmp_path: Path) -> None:
+    """Saved behind the end of an epoch, where the trainer's counters have moved on."""
+    whole = run(tiny({"max_steps": -1, "max_epochs": 2}), tmp_path)
+    folder = run(tiny({"max_steps": -1, "max_epochs": 1}), tmp_path / "cut")
+    run({"trainer": {"max_epochs": 2}}, folder, resume=folder)
+    assert history(folder) == history(whole)
+    assert max(history(folder)) == 8
+
+
+def test_finished_run_is_left_alone_by_a_resume(tiny: Tiny, tmp_path: Path) -> None:
+    folder = run(tiny({"max_steps": 3}), tmp_path)
+    before = (folder / LAST).read_bytes()
+    run({}, folder, resume=folder)
+    assert (folder / LAST).read_bytes() == before
+    assert max(history(folder)) == 3
+
+
 def test_run_stops_after_max_steps_of_the_autoencoder(tiny: Tiny, tmp_path: Path) -> None:
     """Lightning counts the steps of both players and would stop early."""
     folder = run(tiny({"max_steps": 6}, loss={"disc_start": 0}), tmp_path)
