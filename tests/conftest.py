@@ -61,7 +61,11 @@ def second_stage() -> Callable[..., dict[str, Any]]:
         return section(
             "transformer.multi_task.MultiTaskTransformer",
             first_stage_config=section(
-                "first_stage.vqgan.VQModel", ddconfig=tokenizer, n_embed=16, embed_dim=4
+                "first_stage.vqgan.VQModel",
+                ddconfig=tokenizer,
+                n_embed=16,
+                embed_dim=4,
+                quantizer=section("first_stage.quantize.VectorQuantizer", normalize=True),
             ),
             transformer_config=section(
                 "transformer.any_order.AnyOrderTransformer", **{**sizes_of_it, **transformer}

@@ -35,10 +35,24 @@ def _safe(value: np.ndarray) -> np.ndarray:
     return np.where(np.abs(value) < 1e-3, 1.0, value)
 
 
+def _metered(linear: np.ndarray, grey: float) -> float:
+    """What a camera's meter adds: half the way to `grey`, from the middle square alone, so
+    that a wider picture of a scene is no darker or brighter."""
+    height, width = linear.shape[:2]
+    margin = max(width - height, 0) // 2
+    middle = linear[:, margin : width - margin].mean(-1)
+    mean = float(np.exp(np.log(middle + 0.02).mean()))
+    return float(np.clip((grey / mean) ** 0.5, 0.6, 1.5)) * 0.95
+
+
 def develop(scene: Scene, light: Light, linear: np.ndarray) -> np.ndarray:
     """Exposure, film curve and grading: linear light to sRGB bytes."""
     look = scene.look
-    x = linear * np.float32(light.exposure * look.exposure * 0.95)
+    x = linear * np.float32(
+        light.exposure
+        * look.exposure
+        * _metered(linear * light.exposure, 0.15 if light.night else 0.34)
+    )
     balance = np.float32([1 + 0.10 * look.warmth, 1.0, 1 - 0.10 * look.warmth])
     x = x * balance
     # Narkowicz's fit of the ACES curve (2015).

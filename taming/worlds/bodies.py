@@ -6,9 +6,13 @@ weight, muscle) and posing (linear blend skinning) are a few lines of NumPy here
 processes need neither torch nor the package. Axes of a body: x to its left, y to its back, z up.
 """
 
+import contextlib
+import gzip
 import importlib.util
 import logging
-from typing import NamedTuple
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,6 +75,7 @@ class Bodies(NamedTuple):
     """The body model: V vertices, J bones, K shapes before and R after projection."""
 
     template: np.ndarray  # (V,3)
+    normals: np.ndarray  # (V,3) of the template
     shapes: np.ndarray  # (R,V*3)
     heads: np.ndarray  # (J,3) where bones begin
     head_shapes: np.ndarray  # (R,J*3)
@@ -125,10 +130,12 @@ def bodies() -> Bodies:
 
 def _load() -> Bodies:
     import anny
+    from anny.models import full_model
     from anny.models.model_data import PHENOTYPE_VARIATIONS
 
     logger.info("loading the body model; its first use on a machine prepares a cache")
-    model = anny.Anny(skinning_method="lbs")
+    with _quick_reading(full_model):
+        model = anny.Anny(skinning_method="lbs")
     regressor = anny.KeypointsRegressor.coco(model, labels=list(JOINTS))
 
     def array(name: str) -> np.ndarray:
@@ -142,9 +149,11 @@ def _load() -> Bodies:
     shapes = array("blendshapes")
     template, heads = array("template_vertices"), array("template_bone_heads")
     main = [model.bone_labels[i] for i in influence[np.arange(len(order)), order[:, 0]]]
+    faces = model.get_triangular_faces().numpy().astype(np.int32)
     named = dict(zip(model.bone_labels, heads, strict=True))
     return Bodies(
         template=template,
+        normals=vertex_normals(template, faces),
         shapes=shapes.reshape(len(shapes), -1),
         heads=heads,
         head_shapes=array("bone_heads_blendshapes").reshape(len(shapes), -1),
@@ -156,11 +165,43 @@ def _load() -> Bodies:
         parents=np.array(model.bone_parents),
         weight=weight / weight.sum(1, keepdims=True),
         influence=np.take_along_axis(influence, order, 1),
-        faces=model.get_triangular_faces().numpy().astype(np.int32),
+        faces=faces,
         joint_vertices=used,
         joint_weights=[row[i] for row, i in zip(dense, used, strict=True)],
         anatomy=_measure(template, main, named),
     )
+
+
+@contextlib.contextmanager
+def _quick_reading(reader: ModuleType) -> Iterator[None]:
+    """Lets the package read its thousand text files as arrays.
+
+    It reads them number by number, which took 2.5 minutes of the first load; this takes seconds and
+    gives the same numbers. Should the package no longer have that function, it reads as it likes.
+    """
+    original = getattr(reader, "load_blend_shape", None)
+    if original is None:
+        yield
+        return
+
+    def load_blend_shape(
+        filename: str, vertices_count: int, world_transformation: Any, dtype: Any
+    ) -> Any:
+        import torch
+
+        with gzip.open(filename, "rt") as archive:
+            rows = np.array(archive.read().split(), np.float64).reshape(-1, 4)
+        moved = torch.zeros((vertices_count, 3), dtype=dtype)
+        moved[torch.from_numpy(rows[:, 0].astype(np.int64))] = torch.from_numpy(rows[:, 1:]).to(
+            dtype
+        )
+        return world_transformation.apply(moved)
+
+    reader.load_blend_shape = load_blend_shape
+    try:
+        yield
+    finally:
+        reader.load_blend_shape = original
 
 
 def shape(model: Bodies, build: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:

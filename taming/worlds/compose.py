@@ -6,7 +6,7 @@ from taming.worlds.raycast import cast, gather, rays, sample_field
 from taming.worlds.scene import Scene
 from taming.worlds.terrain import Terrain
 
-_TRIES = 7
+_TRIES = 6
 _WATER = {"coast": (0.15, 0.55), "islands": (0.25, 0.65), "lake": (0.12, 0.45)}
 
 
@@ -24,8 +24,8 @@ def best_place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
 
 def _score(scene: Scene, terrain: Terrain) -> float:
     """Higher is better: open view, sky and ground in balance, water where the biome promises it."""
-    view = rays(scene, 24, 24)
-    field = sample_field(terrain, scene, view.right, steps=80, pixel=0.02)
+    view = rays(scene, 20, 20)
+    field = sample_field(terrain, scene, view.right, steps=64, pixel=0.02)
     hits = cast(field, view.up)
     ground = np.isfinite(hits.z)
     plane = np.where(view.up < 0, -field.camera / np.minimum(view.up, -1e-6), np.inf)[:, None]
@@ -37,12 +37,14 @@ def _score(scene: Scene, terrain: Terrain) -> float:
     score -= 5.0 * float(wall.mean())
     share = float(water.mean())
     low, high = _WATER.get(scene.biome, (0.0, 0.1))
+    if scene.biome in _WATER:  # a sea or lake needs a shore
+        score -= 8.0 * max(0.10 - float((ground & ~water).mean()), 0.0)
     score -= 4.0 * max(low - share, 0.0) + 3.0 * max(share - high, 0.0)
     # Interest: a skyline that rises and falls, ground at many distances.
     depth = np.where(ground & ~water, np.log(np.maximum(hits.z, 1.0)), 7.2)
-    score += 0.35 * float(depth.std())
+    score += 0.45 * float(depth.std())
     skyline = (~(ground | water)).sum(0)
-    score += 0.04 * float(skyline.std())
+    score += 0.12 * float(skyline.std())
     crowd = gather(field.ground.crown, hits)
     near_trees = float(((crowd > 0) & (hits.z < 45)).mean())
     return score - 1.5 * max(near_trees - 0.25, 0.0)

@@ -14,7 +14,7 @@ from taming.worlds.sky import Light
 from taming.worlds.terrain import Terrain
 from taming.worlds.wardrobe import HAIR, SKIN, dress
 
-_SHADOW_PIXELS = 160
+_SHADOW_PIXELS = 112
 _REACH = 0.05  # metres that a shadow must lie behind its caster
 
 
@@ -93,9 +93,8 @@ class Crowd:
     def draw(self, view: Rays, camera: float) -> list[Drawn]:
         drawn = []
         for figure in self.figures:
-            fragments = rasterise(
-                project(figure.vertices, view, camera), self._faces, len(view.up), len(view.right)
-            )
+            corners = project(figure.vertices, view, camera)
+            fragments = rasterise(corners, self._faces, len(view.up), len(view.right), front=-1)
             corner = self._faces[fragments.face, np.argmax(fragments.share, 1)]
             label, colour = figure.label[corner], self._colour(figure, fragments, corner)
             drawn.append(Drawn(fragments.pixel, fragments.z, label, colour))
@@ -176,7 +175,7 @@ def _figure(person: Person, terrain: Terrain) -> Figure:
     names = ("gender", "age", "height", "weight", "muscle")
     vertices, heads = shape(model, {name: getattr(person, name) for name in names})
     clothes = dress(person, model.anatomy)
-    dressed = vertices + vertex_normals(vertices, model.faces) * clothes.thickness[:, None]
+    dressed = vertices + model.normals * clothes.thickness[:, None]
     turns = motion.turns(
         dict(zip(model.bones, heads, strict=True)),
         person.clip,
@@ -224,7 +223,7 @@ def _shadow_map(figure: Figure, faces: np.ndarray, light: Light) -> ShadowMap:
     scale = (_SHADOW_PIXELS - 8) / (2 * float(np.abs(local[:, :2]).max()))
     corners = local.copy()
     corners[:, :2] = local[:, :2] * scale + _SHADOW_PIXELS / 2
-    seen = rasterise(corners, faces, _SHADOW_PIXELS, _SHADOW_PIXELS)
+    seen = rasterise(corners, faces, _SHADOW_PIXELS, _SHADOW_PIXELS, front=1)
     depth = np.full(_SHADOW_PIXELS**2, np.inf, np.float32)
     depth[seen.pixel] = seen.z
     return ShadowMap(centre, basis, scale, depth.reshape(_SHADOW_PIXELS, -1))

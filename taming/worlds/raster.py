@@ -22,39 +22,41 @@ class Fragments(NamedTuple):
         return np.einsum("nk,nkc->nc", self.share, values[faces[self.face]])
 
 
-def rasterise(corners: np.ndarray, faces: np.ndarray, height: int, width: int) -> Fragments:
-    """`corners` (V,3): x and y in pixels (centres at .5), and depth, smaller is nearer."""
-    a, b, c = (corners[faces[:, i]] for i in range(3))  # (F,3) each
-    low = np.minimum(np.minimum(a, b), c)[:, :2]
-    high = np.maximum(np.maximum(a, b), c)[:, :2]
-    limit = np.array([width, height])
-    first = np.clip(np.ceil(low - 0.5), 0, limit).astype(np.int32)
-    last = np.clip(np.floor(high - 0.5) + 1, 0, limit).astype(np.int32)
-    extent = np.maximum(last - first, 0)
-    count = extent[:, 0] * extent[:, 1]
-    face = np.repeat(np.arange(len(faces)), count)
-    rank = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
-    column = first[face, 0] + rank % extent[face, 0]
-    row = first[face, 1] + rank // extent[face, 0]
-    x, y = column + 0.5, row + 0.5
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    area = np.where(np.abs(area) < 1e-9, np.inf, area)[face]
-    fa, fb, fc = a[face], b[face], c[face]
-    wb = ((x - fa[:, 0]) * (fc[:, 1] - fa[:, 1]) - (y - fa[:, 1]) * (fc[:, 0] - fa[:, 0])) / area
-    wc = ((fb[:, 0] - fa[:, 0]) * (y - fa[:, 1]) - (fb[:, 1] - fa[:, 1]) * (x - fa[:, 0])) / area
-    wa = 1.0 - wb - wc
-    inside = (wa >= 0) & (wb >= 0) & (wc >= 0) & (np.abs(area) < 1e18)
-    share = np.stack([wa, wb, wc], 1)[inside]
+def rasterise(
+    corners: np.ndarray, faces: np.ndarray, height: int, width: int, front: int = 0
+) -> Fragments:
+    """Draws triangles (F,3) whose `corners` (V,3) are x and y in pixels (centres at .5) and depth.
+
+    front: 1 or -1 draws only faces that turn clockwise or counter-clockwise in the picture, 0 all.
+    """
+    corners = corners.astype(np.float32)
+    x, y = corners[:, 0][faces], corners[:, 1][faces]  # (F,3)
+    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
+    left = np.clip(np.ceil(x.min(1) - 0.5), 0, width).astype(np.int32)
+    right = np.clip(np.floor(x.max(1) + 0.5), 0, width).astype(np.int32)
+    top = np.clip(np.ceil(y.min(1) - 0.5), 0, height).astype(np.int32)
+    bottom = np.clip(np.floor(y.max(1) + 0.5), 0, height).astype(np.int32)
+    facing = np.abs(area) > 1e-9 if front == 0 else area * front > 1e-9
+    kept = np.flatnonzero(facing & (right > left) & (bottom > top))
+    across = (right - left)[kept]
+    count = across * (bottom - top)[kept]
+    order = np.repeat(np.arange(len(kept)), count)  # which kept face each candidate tests
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    row, column = np.divmod(rank, across[order])
+    face = kept[order]
+    row, column = row + top[face], column + left[face]
+    x, y, area = x[face], y[face], area[face]
+    dx, dy = column + np.float32(0.5) - x[:, 0], row + np.float32(0.5) - y[:, 0]
+    wb = (dx * (y[:, 2] - y[:, 0]) - dy * (x[:, 2] - x[:, 0])) / area
+    wc = ((x[:, 1] - x[:, 0]) * dy - (y[:, 1] - y[:, 0]) * dx) / area
+    inside = np.flatnonzero((wb >= 0) & (wc >= 0) & (wb + wc <= 1))
     face, pixel = face[inside], (row * width + column)[inside]
-    z = (share * np.stack([fa[inside, 2], fb[inside, 2], fc[inside, 2]], 1)).sum(1)
+    wb, wc = wb[inside], wc[inside]
+    share = np.stack([1 - wb - wc, wb, wc], 1)
+    z = (share * corners[:, 2][faces[face]]).sum(1)
     # Far to near, so that what is written last to a pixel is the nearest.
     order = np.argsort(-z, kind="stable")
     nearest = np.full(height * width, -1, np.int64)
     nearest[pixel[order]] = order
     chosen = nearest[nearest >= 0]
-    return Fragments(
-        np.flatnonzero(nearest >= 0),
-        face[chosen],
-        share[chosen].astype(np.float32),
-        z[chosen].astype(np.float32),
-    )
+    return Fragments(np.flatnonzero(nearest >= 0), face[chosen], share[chosen], z[chosen])

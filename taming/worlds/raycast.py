@@ -80,6 +80,8 @@ def cast(field: Field, up: np.ndarray, after: np.ndarray | None = None, flip: bo
     """
     camera = -field.camera if flip else field.camera
     slope = (field.ground.surface - camera) / field.z[:, None]  # (N,W)
+    if flip:  # what is under water is not mirrored
+        slope = np.where(field.ground.surface > 0, slope, -8.0)
     if after is not None:
         slope = np.where(field.z[:, None] < after, -8.0, slope)
     slope = np.clip(slope, -8.0, 8.0).T  # (W,N)

@@ -32,14 +32,15 @@ class Rendered(NamedTuple):
     biome: str
 
 
-def _oversampling(height: int, width: int) -> int:
-    return int(np.clip(np.ceil(256 / max(height, width)), 2, 4))
+def _oversampling(height: int) -> int:
+    """Fine samples per pixel and direction; small pictures get more, and so the same samples."""
+    return int(np.clip(np.ceil(256 / height), 2, 4))
 
 
 def render(scene: Scene, size: tuple[int, int]) -> Rendered:
     """Renders at size (H, W). A scene with people needs the extra `people`."""
     height, width = size
-    k = _oversampling(height, width)
+    k = _oversampling(height)
     terrain, light = Terrain(scene), Light(scene)
     view = rays(scene, height * k, width * k)
     field = sample_field(terrain, scene, view.right)

@@ -47,7 +47,7 @@ def sample_scene(seed: int, people: bool = False) -> Scene:
         look=_look(rng),
         place=(0.0, 0.0),
         fov=fov,
-        pitch=half * float(rng.uniform(-0.12, 0.3)),
+        pitch=half * float(rng.uniform(-0.1, 0.38)),
         eye=eye,
     )
     if people:
@@ -105,11 +105,11 @@ def _land(biome: str, rng: np.random.Generator) -> tuple[Relief, Cover]:
         return replace(relief, gain=0.4), cover
     if biome == "savanna":
         relief = Relief(
-            6.0, near=u(0.5, 2), near_scale=u(80, 150), far=u(15, 90), ridge=u(0.1, 0.6)
+            6.0, near=u(1, 3.5), near_scale=u(80, 150), far=u(30, 130), ridge=u(0.1, 0.6)
         )
         return relief, Cover(trees=u(0.04, 0.22), conifer=0.0, dry=u(0.75, 1.0), red=u(0.3, 0.9))
     if biome == "desert":
-        relief = Relief(12.0, near=u(1, 3), near_scale=u(80, 160), far=u(20, 90), dunes=u(5, 13))
+        relief = Relief(12.0, near=u(1, 3), near_scale=u(80, 160), far=u(40, 130), dunes=u(10, 24))
         relief = replace(relief, ridge=u(0, 0.3), gain=0.33)
         return relief, Cover(1e4, rock_slope=u(1.2, 1.6), trees=0.0, dry=1.0, red=u(0.2, 0.9))
     relief = Relief(
@@ -148,7 +148,7 @@ def _sky(hour: float, name: str, weather: str, biome: str, rng: np.random.Genera
     haze = float(np.exp(rng.uniform(np.log(1 / 2600), np.log(1 / 700)))) * (0.75 if clean else 1.0)
     mist = 0.0
     if weather == "fog":
-        haze, mist = float(rng.uniform(1 / 260, 1 / 90)), float(rng.uniform(0.0, 0.02))
+        haze, mist = float(rng.uniform(1 / 420, 1 / 140)), float(rng.uniform(0.0, 0.015))
     elif name in ("dawn", "morning") and rng.random() < 0.45 and biome not in ("desert", "canyon"):
         mist = float(rng.uniform(0.002, 0.012))
     return Sky(

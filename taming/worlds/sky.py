@@ -81,7 +81,7 @@ class Light:
         self.horizon = horizon + 0.8 * grey * (dome * 1.05 - horizon)
         self.glow = glow * (1 - 0.75 * grey)
         self.direct = sun * (1 - 0.93 * grey)
-        self.exposure = float(exposure[0]) * (1 + 0.25 * float(grey))
+        self.exposure = float(exposure[0]) * (1 + (-0.25 if self.night else 0.25) * float(grey))
         self.grey = float(grey)
         up = sky.moon if self.night else max(sky.elevation, 1.5)
         azimuth, elevation = np.radians(sky.azimuth), np.radians(up)

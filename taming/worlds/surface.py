@@ -55,8 +55,8 @@ _BLOOMS = _rgb((240, 236, 220), (228, 190, 60), (176, 96, 170), (206, 62, 52))
 _BROAD = _rgb((58, 92, 34), (70, 92, 40))
 _PINE = _rgb((34, 62, 38), (46, 70, 40))
 _AUTUMN = _rgb((196, 120, 30), (160, 62, 28))
-_ROCK = _rgb((128, 124, 120), (176, 98, 62))  # grey, red
-_SNOW = _rgb((240, 244, 250))[0]
+_ROCK = _rgb((122, 118, 114), (168, 94, 60))  # grey, red
+_SNOW = _rgb((226, 232, 240))[0]
 
 
 def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
@@ -65,16 +65,17 @@ def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
     px, pz = p.x + np.float32(scene.place[0]), p.z + np.float32(scene.place[1])
     broad = detail(px / 43.0, pz / 43.0)
     middle = _faded(detail, px, pz, 6.1, p.z)
-    fine = _faded(detail, px, pz, 0.9, p.z)
-    grain = _faded(detail, px * 2.0, pz, 0.23, p.z)
+    lean = 0.7 * p.y  # without it, noise would be drawn out down steep faces
+    fine = _faded(detail, px + lean, pz - lean, 0.7, p.z)
+    grain = _faded(detail, px * 2.0 + lean, pz + lean, 0.21, p.z)
     patch = 0.6 * broad + 0.4 * middle
     mix = (0.5 + 0.5 * patch)[:, None]
     grass = _GRASS[0] + (np.clip(c.dry + 0.28 * patch, 0, 1))[:, None] * (_GRASS[1] - _GRASS[0])
-    grass = grass * (1.0 + 0.20 * fine + 0.28 * grain + 0.16 * middle + 0.12 * broad)[:, None]
+    grass = grass * (1.0 + 0.13 * fine + 0.30 * grain + 0.10 * middle + 0.14 * broad)[:, None]
     if c.flowers:
-        bed = np.clip(0.25 + broad + 0.6 * middle, 0.0, 1.0) * np.float32(c.flowers)
-        dots = smoothstep(0.15, 0.5, grain) * np.clip(14.0 / p.z, 0, 1)
-        spread = bed * np.maximum(dots, 0.22 * np.clip(p.z / 25.0, 0, 1))
+        bed = np.clip(0.2 + broad + 0.4 * middle, 0.0, 1.0) * np.float32(c.flowers)
+        dots = smoothstep(0.35, 0.6, _faded(detail, px * 1.4, pz + lean, 0.085, p.z))
+        spread = bed * np.maximum(dots, 0.25 * np.clip((p.z - 4.0) / 20.0, 0, 1))
         grass = grass + spread[:, None] * (_BLOOMS[c.bloom] - grass)
     rock = _ROCK[0] + np.float32(c.red) * (_ROCK[1] - _ROCK[0])
     band = detail(p.y / 5.0, 0.05 * broad + 0 * p.y) if scene.relief.terrace else middle
@@ -96,11 +97,11 @@ def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
             wet = 1.0 - smoothstep(0.1, 0.7, p.bare)
             albedo = albedo * (1.0 - 0.45 * wet)[:, None]
     lay(smoothstep(c.rock_slope * 0.85, c.rock_slope * 1.25, steep), rock, ROCK)
-    lay(np.minimum(p.stone * 20.0, 1.0), rock, ROCK)
+    lay(np.minimum(p.stone * 20.0, 1.0), 0.75 * rock, ROCK)
     if c.snow_line < 1e3:
         snowy = smoothstep(-9.0, 9.0, p.y - c.snow_line + 14.0 * patch)
         snowy = snowy * (1.0 - smoothstep(c.rock_slope * 1.0, c.rock_slope * 1.5, steep))
-        lay(snowy, _SNOW * (1.0 + 0.04 * fine[:, None]), SNOW)
+        lay(snowy, _SNOW * (1.0 + 0.05 * fine + 0.05 * middle + 0.06 * broad)[:, None], SNOW)
     if c.trees > 0:
         conifer = np.float32(c.conifer)
         leaf = _BROAD[0] + mix * (_BROAD[1] - _BROAD[0])

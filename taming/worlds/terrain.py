@@ -97,13 +97,15 @@ class Terrain:
         return height
 
     def _dunes(self, x: np.ndarray, z: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """Crests with a gentle windward and a steep lee side, 0..1."""
-        bend = self._mask(x / 140.0, z / 140.0)
-        phase = x / 85.0 + z / 150.0 + 0.9 * bend
+        """Crests with a gentle windward and a steep lee side, 0..1; ripples near by."""
+        bend = self._mask(x / 190.0, z / 190.0) + 0.3 * self._mask(x / 61.0, z / 61.0)
+        phase = x / 150.0 + z / 95.0 + 1.1 * bend
         wave = phase - np.floor(phase)
-        crest = np.where(wave < 0.72, wave / 0.72, (1.0 - wave) / 0.28)
-        crest = smoothstep(0.0, 1.05, crest) * (0.55 + 0.45 * self._mask(x / 60.0, z / 210.0))
-        return crest * smoothstep(8.0, 50.0, distance)
+        crest = np.where(wave < 0.74, wave / 0.74, (1.0 - wave) / 0.26)
+        height = 0.6 + 0.4 * self._mask(x / 120.0 + 9.1, z / 260.0)
+        ripples = np.sin((x * 1.4 + z * 0.9 + 2.2 * bend * 9.0) * 2.6)
+        ripples *= np.clip(1.3 - distance / 35.0, 0.0, 1.0) * 0.0022
+        return crest**1.35 * height * smoothstep(8.0, 60.0, distance) + ripples
 
     def _trees(
         self,
@@ -134,7 +136,7 @@ class Terrain:
             tiers = inside * 5.0 + size
             tiers -= np.floor(tiers)
             spire = inside * (1.0 + 0.10 * tiers)
-            form = np.where(pointed, spire * (6.0 + 7.0 * size), dome * (3.2 + 4.0 * size))
+            form = np.where(pointed, spire * (6.0 + 7.0 * size), dome * (2.4 + 3.6 * size))
             tree = form * alive * np.float32(width / 7.0)
             crown = np.where(tree > height, 0.2 + 0.8 * inside, crown)
             height = np.maximum(height, tree)
@@ -146,7 +148,7 @@ class Terrain:
         if footprint is not None and footprint[0, 0] * 2 > octaves.wavelength:
             return np.zeros_like(x)
         px, pz = x + self._shift[0], z + self._shift[1]
-        return 0.75 * self._near.fractal(px, pz, octaves, footprint)
+        return 1.0 * self._near.fractal(px, pz, octaves, footprint)
 
     def _in_cell(
         self, x: np.ndarray, z: np.ndarray, width: float, shift: float
@@ -166,7 +168,7 @@ class Terrain:
     ) -> np.ndarray:
         """Boulders: flat lumps of up to a metre, some half in the ground or the water."""
         share = self._scene.cover.boulders
-        reach = 11.0 if self._scene.people else 3.0
+        reach = 11.0 if self._scene.people else 6.0
         if share <= 0 or distance.min() > 160.0 or distance.max() < reach:
             return np.zeros_like(bare)
         width = 4.6

@@ -79,11 +79,17 @@ def _land_mirrored(
     sky: np.ndarray,
 ) -> np.ndarray:
     """`sky`, covered by the land that mirrored rays meet; its colour is read from the picture."""
-    shore = np.where(water.mask, water.z, np.inf).min(0)  # (W,) only ground behind is mirrored
     rising = np.broadcast_to(np.abs(view.up)[:, None], water.mask.shape).copy()
     rising[water.mask] = np.abs(rising[water.mask] + 0.5 * tilt) + 1e-4
-    hits = cast(field, rising, after=shore, flip=True)
-    z = hits.z[water.mask]
+    from_z = np.where(water.mask, water.z, np.inf)
+    # Only ground behind the water is mirrored. Ground is left out per column, so an islet that
+    # stands in the water needs a second cast, for the water behind it.
+    hits = cast(field, rising, after=from_z.min(0), flip=True).z
+    before = water.mask & (hits < from_z)
+    if before.any():
+        beyond = cast(field, rising, after=np.where(before, from_z, np.inf).min(0), flip=True).z
+        hits = np.where(before, np.where(beyond < from_z, np.inf, beyond), hits)
+    z = hits[water.mask]
     met = np.isfinite(z) & (z < FAR * 0.97)
     z = np.where(met, z, FAR)
     height = rising[water.mask] * z - field.camera

@@ -37,3 +37,9 @@ def test_values_are_interpolated_between_corners():
     drawn = rasterise(corners, FACES, 8, 8)
     x = drawn.interpolate(FACES, corners)[:, 0]
     assert np.allclose(x, drawn.pixel % 8 + 0.5, atol=1e-4)
+
+
+def test_faces_that_turn_away_are_left_out():
+    square = _square(2.0, 6.0, 1.0)
+    drawn = [len(rasterise(square, FACES, 8, 8, front).pixel) for front in (1, -1, 0)]
+    assert drawn == [16, 0, 16]
