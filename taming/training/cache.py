@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 INDEX = "cache.json"
 CHUNK_BYTES = 64 << 20
+REMEDY = "remove that folder, or name another with data.params.codes.cache"
 Progress = Callable[[int, int], None]  # records done, records in all
 
 
@@ -46,24 +47,28 @@ def fingerprint(first_stage: nn.Module, settings: Mapping[str, Any]) -> str:
 
 
 class CodesCache(Dataset):
-    """Records of a cache, set after set; item (index, pass) is the record as a sample.
+    """Records of a cache, set after set; each item is a record as a sample.
 
     A sample has the keys of `data/batch.py` that the record has, and `codes` int64 (h, w).
     """
+
+    sets: list[dict[str, Any]]  # name, folder, records, size and weight of each
 
     def __init__(self, folder: str | Path, expected: str | None = None) -> None:
         self.folder = Path(folder)
         path = self.folder / INDEX
         if not path.is_file():
-            raise CacheError(f"{self.folder} holds no cache of codes ({INDEX} is missing)")
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if expected is not None and index["fingerprint"] != expected:
+            raise CacheError(f"{self.folder} is no cache of codes, {INDEX} is missing; {REMEDY}")
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+            mark, self.sets = str(index["fingerprint"]), list(index["sets"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{path} is damaged ({error!r}); {REMEDY}") from error
+        if expected is not None and mark != expected:
             raise CacheError(
-                f"the cache {self.folder} was made with another first stage or other data settings "
-                f"(fingerprint {index['fingerprint'][:12]}, expected {expected[:12]}); remove that "
-                f"folder, or name another with training.cache"
+                f"the cache {self.folder} was made with another first stage, other pictures or "
+                f"other data settings (fingerprint {mark[:12]}, expected {expected[:12]}); {REMEDY}"
             )
-        self.sets: list[dict[str, Any]] = index["sets"]
         self.offsets = np.cumsum([0, *self.lengths])
         self._shards: dict[int, Any] = {}
 

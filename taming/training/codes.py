@@ -7,7 +7,7 @@ and which conditions are left out. Any subset is trained, so any subset works at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from taming.cond_stage.base import Condition
 from taming.cond_stage.holes import fill_hole, known_cells
 from taming.cond_stage.known import Known
+from taming.config import ConfigError, nearest
 from taming.sampling import orders
 from taming.transformer.multi_task import Codes
 
@@ -33,12 +34,18 @@ class OrderShares:
     raster: float = 0.15
     known: float = 0.15  # a known region first, its codes taken from the filled picture
 
+    def __post_init__(self) -> None:
+        self.probabilities(has_known=True)
+
     def probabilities(self, has_known: bool) -> np.ndarray:
         shares = np.array([getattr(self, kind) for kind in ORDER_KINDS], dtype=np.float64)
         if not has_known:
             shares[ORDER_KINDS.index("known")] = 0.0
-        if (shares < 0).any() or shares.sum() <= 0:
-            raise ValueError(f"shares of orders are {self}; give numbers >= 0, one of them > 0")
+        if not (shares >= 0).all() or shares.sum() <= 0:
+            without = "" if has_known else ', and the condition "known" for that kind'
+            raise ValueError(
+                f"shares of orders are {self}; give numbers >= 0, one of them > 0{without}"
+            )
         return shares / shares.sum()
 
 
@@ -49,6 +56,23 @@ class Dropping:
     everything: float = 0.10  # share of examples without any condition
     keep: Mapping[str, float] = field(default_factory=dict)  # condition -> probability of staying
     keep_others: float = 0.7  # the same for conditions that are not named
+
+    def __post_init__(self) -> None:
+        given = {"everything": self.everything, "keep_others": self.keep_others}
+        for name, value in {**given, **self.keep}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"dropping.{name} is {value}; give a probability, 0 to 1")
+
+    def check(self, conditions: Iterable[str]) -> None:
+        """ConfigError if a condition is named that the model does not have."""
+        droppable = [name for name in conditions if name != "known"]
+        for name in self.keep:
+            if name == "known":
+                raise ConfigError("dropping.keep.known: how often it is shown is orders.known")
+            if name not in droppable:
+                raise ConfigError(
+                    f"dropping.keep: no condition '{name}'; {nearest(name, droppable)}"
+                )
 
 
 class Example(NamedTuple):
@@ -99,7 +123,6 @@ def draw_example(
     values: dict[str, Tensor] = {}
     keep_none = rng.random() < dropping.everything
     for name, condition in conditions.items():
-        # One number per condition whatever comes of it, so that a draw does not move the others.
         keeps = rng.random() < dropping.keep.get(name, dropping.keep_others) and not keep_none
         if name == "known" or not keeps:
             continue

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,15 @@ from taming.cond_stage.base import Condition
 from taming.config import check_arguments, from_mapping
 from taming.console import progress_bar
 from taming.data.datamodule import ImageData, prepare_worker
+from taming.data.mix import Mix
 from taming.data.sampler import BatchSampler, Index, InOrder
 from taming.training.cache import CodesCache, Progress, build_cache, fingerprint
 from taming.training.codes import Dropping, Example, OrderShares, draw_example, stack_examples
 from taming.transformer.multi_task import MultiTaskTransformer
 
 logger = logging.getLogger(__name__)
+
+CACHE = "cache"  # folder in a run directory
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class CodesSettings:
     orders: OrderShares = field(default_factory=OrderShares)
     dropping: Dropping = field(default_factory=Dropping)
     encode_batch: int = 32  # pictures encoded at a time
+
+    def check(self, conditions: Collection[str]) -> None:
+        """ValueError where these settings do not fit a model with these conditions."""
+        self.orders.probabilities("known" in conditions)
+        self.dropping.check(conditions)
 
 
 class Examples(Dataset):
@@ -96,8 +104,9 @@ class CodesData(ImageData):
         self, model: MultiTaskTransformer, run: str | Path, cache: str | Path | None = None
     ) -> None:
         """Use this model: its first stage encodes. The cache is `cache`, or as set, or in `run`."""
+        self.settings.check(model.conditions)
         self._model = model
-        self._folder = Path(cache or self.settings.cache or Path(run) / "cache")
+        self._folder = Path(cache or self.settings.cache or Path(run) / CACHE)
 
     def caches(self, progress: Progress | None = None) -> dict[str, CodesCache]:
         """The caches "train" and "validation", built where they do not exist yet."""
@@ -109,7 +118,7 @@ class CodesData(ImageData):
                 continue
             folder = self._folder / split
             draws = self.settings.draws if split == "train" else 1
-            mark = fingerprint(model.first_stage_model, self._described(split, draws))
+            mark = fingerprint(model.first_stage_model, self._described(split, mix, draws))
             if folder.exists():
                 self._caches[split] = CodesCache(folder, mark)
                 continue
@@ -132,7 +141,7 @@ class CodesData(ImageData):
         with progress_bar("encoding") as progress:
             self.caches(progress)
 
-    def _described(self, split: str, draws: int) -> dict[str, Any]:
+    def _described(self, split: str, mix: Mix, draws: int) -> dict[str, Any]:
         """Everything but weights that decides what a record holds."""
         model = self._model
         assert model is not None, "attach a model first"
@@ -140,11 +149,17 @@ class CodesData(ImageData):
             "split": split,
             "draws": draws,
             "sets": [asdict(entry) for entry in self.sets],
+            "pictures": [part.names for part in mix.sets],
             "size": self.default_size,
             "seed": self.seed,
             "label_names": self.label_names,
             "class_names": self.class_names,
-            "once": [name for name, each in model.conditions.items() if each.precomputed],
+            # What is computed once, and by what: the name of a text encoder, say.
+            "once": {
+                name: {key: value for key, value in vars(each).items() if isinstance(value, str)}
+                for name, each in model.conditions.items()
+                if each.precomputed
+            },
         }
 
     def train_dataloader(self) -> DataLoader:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,12 +23,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from taming.checkpoint import CheckpointError, atomic_write, load_weights, read_state_dict
 from taming.config import (
     ConfigError,
+    check_arguments,
     from_mapping,
     get_obj_from_str,
     instantiate_from_config,
@@ -40,6 +43,7 @@ from taming.first_stage.vqgan import VQModel
 from taming.loading import CONFIG, expand_first_stage
 from taming.training.cache import Progress
 from taming.training.callbacks import (
+    HISTORY,
     LAST,
     AtomicCheckpointIO,
     SaveRun,
@@ -48,7 +52,7 @@ from taming.training.callbacks import (
     WriteHistory,
     WritePictures,
 )
-from taming.training.codes_data import CodesData
+from taming.training.codes_data import CACHE, CodesData
 from taming.training.progress import ProgressBar
 from taming.training.report import report
 from taming.training.settings import TrainingSettings
@@ -58,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 SECTIONS = ("name", "seed", "model", "data", "training", "trainer")
 SECTION = ("target", "params")  # of an object; `model` has its learning rate beside them
+RATES = ("learning_rate", "base_learning_rate")
 RUNS = Path("runs")
 RUN_VARIABLE = "TAMING_RUN"
 
@@ -86,6 +91,8 @@ def train(
     config["data"] = seeded(config["data"], config["seed"])
     data = instantiate_from_config(config["data"])
     config["model"] = complete_model_config(config["model"], data)
+    if folder is None:
+        warn_without_first_stage(config["model"])
     if dry_run:
         report(config, data)
         return Path(runs) / (name or config["name"])
@@ -93,8 +100,14 @@ def train(
     # Only now, so that a config with a mistake leaves no run directory behind.
     checkpoint = None if folder is None else folder / LAST
     folder = folder or new_run_directory(name or config["name"], Path(runs))
-    with logged_to(folder / "train.log"):
-        _fit(model, data, config, folder, checkpoint)
+    try:
+        with logged_to(folder / "train.log"):
+            _fit(model, data, config, folder, checkpoint)
+    except (ValueError, OSError):
+        # Nor does a mistake in what the config names, unless something was made that took time.
+        if not any((folder / made).exists() for made in (LAST, HISTORY, CACHE)):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
@@ -112,7 +125,8 @@ def _fit(
     options = dict(config["trainer"])
     own = {key: options.pop(key) for key in OWN_OPTIONS if key in options and is_manual(model)}
     settings = from_mapping(TrainingSettings, config["training"], "training")
-    trainer = pl.Trainer(
+    trainer = make_trainer(
+        {**DEFAULTS, "log_every_n_steps": settings.log_every, **options},
         default_root_dir=folder,
         logger=_loggers(folder),
         callbacks=_callbacks(folder, settings),
@@ -121,7 +135,6 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **{**DEFAULTS, "log_every_n_steps": settings.log_every, **options},
     )
     rate = learning_rate(config, data.batch_size, trainer.world_size)
     module = wrap(model, settings=settings, learning_rate=rate, **own)
@@ -132,6 +145,18 @@ def _fit(
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
+def make_trainer(options: Mapping[str, Any], **ours: Any) -> pl.Trainer:
+    """Lightning's trainer with the options of a config; what it refuses is a ConfigError."""
+    for key in options:
+        if key in ours:
+            raise ConfigError(f"trainer.{key} belongs to the run directory; leave it out")
+    check_arguments(pl.Trainer, options, "trainer")
+    try:
+        return pl.Trainer(**options, **ours)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
+
+
 def encode(
     config: Mapping[str, Any],
     out: str | Path | None = None,  # None: what the config says, else cache/<name>
@@ -139,6 +164,7 @@ def encode(
 ) -> Path:
     """Write the codes that a second stage reads, without training; returns their folder."""
     config = check_sections(plain(config))
+    pl.seed_everything(config["seed"], verbose=False)
     data = instantiate_from_config(seeded(config["data"], config["seed"]))
     if not isinstance(data, CodesData):
         raise ConfigError(
@@ -146,6 +172,7 @@ def encode(
             f"taming.training.codes_data.CodesData"
         )
     model = complete_model_config(config["model"], data)
+    warn_without_first_stage(model)
     built = instantiate_from_config({key: model[key] for key in SECTION if key in model})
     folder = Path(out or data.settings.cache or Path("cache") / config["name"])
     data.attach(built, folder, cache=folder)
@@ -200,10 +227,13 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("model", "data"):
         if key not in config:
             raise ConfigError(f"the config has no section '{key}'")
+    for key in config["model"]:
+        if key not in (*SECTION, *RATES):
+            raise ConfigError(f"model: unknown key '{key}'; {nearest(key, (*SECTION, *RATES))}")
     settings = from_mapping(TrainingSettings, config.get("training") or {}, "training")
     trainer = dict(config.get("trainer") or {})
     if settings.decay == "cosine" and settings.decay_steps is None:
-        if int(trainer.get("max_steps", -1)) < 1:
+        if int(trainer.get("max_steps") or -1) < 1:
             raise ConfigError(
                 "training.decay is cosine, but nothing says how long: give training.decay_steps "
                 "or trainer.max_steps"
@@ -234,13 +264,33 @@ def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]
     params = model.get("params") or {}
     if "cond_stage_config" not in params:
         return model
-    for section in params["cond_stage_config"].values():
+    for name, section in params["cond_stage_config"].items():
         words = get_obj_from_str(section["target"]).vocabulary
-        if words is not None and "names" not in (section.get("params") or {}):
-            section["params"] = {**(section.get("params") or {}), "names": getattr(data, words)}
+        if words is None:
+            continue
+        section["params"] = own = dict(section.get("params") or {})
+        if list(own.setdefault("names", getattr(data, words))) != list(getattr(data, words)):
+            raise ConfigError(
+                f"cond_stage_config.{name} has {len(own['names'])} names, data.params.{words} "
+                f"{len(getattr(data, words))} others, so that one id would mean two things; give "
+                f"both the same list, or neither"
+            )
+    if isinstance(data, CodesData):
+        data.settings.check(params["cond_stage_config"])
     if "sizes" not in params:
         params["sizes"] = sorted({tuple(size) for size in data.train.sizes})
     return model
+
+
+def warn_without_first_stage(model: Mapping[str, Any]) -> None:
+    """A second stage would learn the codes of an untrained first one without complaint."""
+    params = model.get("params") or {}
+    first_stage = params.get("first_stage_config")
+    if not isinstance(first_stage, Mapping):
+        return
+    sections = (params, first_stage.get("params") or {})
+    if not any(section.get("ckpt_path") for section in sections):
+        logger.warning("the first stage has no weights; name its run in first_stage_config")
 
 
 def for_reading(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,8 +298,10 @@ def for_reading(config: Mapping[str, Any]) -> dict[str, Any]:
     config = deepcopy(dict(config))
     params = config["model"].get("params") or {}
     first_stage = params.get("first_stage_config")
-    if isinstance(first_stage, Mapping):
-        (first_stage.get("params") or {}).pop("ckpt_path", None)
+    inner = (first_stage.get("params") or {}) if isinstance(first_stage, Mapping) else {}
+    for section in (params, inner):
+        for key in ("ckpt_path", "ignore_keys"):
+            section.pop(key, None)
     return config
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from taming.pipeline import Pipeline
 from taming.training.base import StageTraining, decayed_groups, grid_picture
@@ -22,23 +21,28 @@ class SecondStageTraining(StageTraining):
 
     model: MultiTaskTransformer
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> AdamW:
         groups = decayed_groups(self.model, self.settings.weight_decay)
-        optimizer = AdamW(groups, self.learning_rate, self.settings.betas)
-        schedule = LambdaLR(optimizer, self.settings.rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return AdamW(groups, self.learning_rate, self.settings.betas)
 
     def training_step(self, batch: CodesBatch, _: int) -> Tensor:
         loss, logs = self._loss(batch)
         self.log_dict({f"train/{name}": value for name, value in logs.items()})
+        self.log("learning_rate", self._rate())
         return loss
 
-    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.global_step > self.ema.updates:
-            self.ema.update()
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Lightning calls this for steps alone, not for batches that are accumulated."""
+        # Set here, not by a scheduler: its state would bring the old rate back at a resume.
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate()
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.ema.update()
+
+    def _rate(self) -> float:
+        return self.learning_rate * self.settings.rate(self.global_step)
 
     def validation_step(self, batch: CodesBatch, _: int) -> None:
         logs = self._loss(batch)[1]

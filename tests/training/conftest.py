@@ -1,5 +1,6 @@
-"""A first stage and a set of pictures so small that a training takes a second."""
+"""Pictures and models so small that a training takes a second."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,86 @@ def tiny(pictures: Path) -> Callable[..., Config]:
                 "restart_every": 3,
                 "log_every": 1,
                 "pictures_every": 0,
+                **(training or {}),
+            },
+            "trainer": {"accelerator": "cpu", "max_steps": 10, **(trainer or {})},
+        }
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen pictures with labels, half of them with depth too; every fourth is held out."""
+    root = tmp_path_factory.mktemp("scenes")
+    for folder in ("images", "labels", "depth"):
+        (root / folder).mkdir()
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[0:20, 0:28]
+    names = [f"{number:02d}" for number in range(16)]
+    for number, name in enumerate(names):
+        horizon = 6 + number % 9
+        labels = (y >= horizon).astype(np.uint8) + (y + x > 34)
+        image = rng.uniform(0, 255, (3, 3))[labels] + rng.normal(0, 6, (20, 28, 3))
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / f"images/{name}.png")
+        Image.fromarray(labels.astype(np.uint8)).save(root / f"labels/{name}.png")
+        if number % 2 == 0:
+            depth = 1000 + 100 * np.abs(y - horizon)
+            Image.fromarray(depth.astype(np.uint16)).save(root / f"depth/{name}.png")
+    tables = {
+        "label_names.json": {"0": "sky", "1": "ground", "2": "tree"},
+        "depth.json": {"kind": "metric", "scale": 0.001, "invalid": 0},
+        "class_labels.json": {
+            "names": {"0": "day", "1": "night"},
+            "images": {name: number % 2 for number, name in enumerate(names[:10])},
+        },
+        "split.json": {
+            "train": [name for i, name in enumerate(names) if i % 4],
+            "validation": names[::4],
+        },
+    }
+    for file, content in tables.items():
+        (root / file).write_text(json.dumps(content), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def second(scenes: Path, second_stage: Callable[..., Config]) -> Callable[..., Config]:
+    """A config of the second stage; keyword arguments replace entries of its sections."""
+
+    def build(
+        trainer: Config | None = None,
+        training: Config | None = None,
+        data: Config | None = None,
+        conditions: tuple[str, ...] = ("labels", "depth", "lowres", "known", "class_label"),
+        **transformer: Any,
+    ) -> Config:
+        model = second_stage(conditions, **transformer)
+        del model["params"]["sizes"]  # the data knows them, and the words
+        for name in {"labels", "class_label"} & set(conditions):
+            section = model["params"]["cond_stage_config"][name]
+            model["params"]["cond_stage_config"][name] = {"target": section["target"]}
+        return {
+            "name": "second",
+            "seed": 3,
+            "model": {"learning_rate": 3e-3, **model},
+            "data": {
+                "target": "taming.training.codes_data.CodesData",
+                "params": {
+                    "sets": [str(scenes)],
+                    "size": [16, 24],
+                    "batch_size": 4,
+                    "epoch_size": 16,
+                    "codes": {"draws": 2},
+                    **(data or {}),
+                },
+            },
+            "training": {
+                "warmup_steps": 2,
+                "log_every": 1,
+                "pictures_every": 0,
+                "pictures": 1,
+                "sampling_steps": 2,
                 **(training or {}),
             },
             "trainer": {"accelerator": "cpu", "max_steps": 10, **(trainer or {})},
