@@ -349,10 +349,10 @@ def _settings(
     """What decides a picture besides model, conditions and seed; plain enough for JSON."""
     numbers = {"steps": steps, "top_k": top_k}
     shares = {"temperature": temperature, "top_p": top_p, "share": share}
-    each = {k: float(v) for k, v in guidance.items()} if isinstance(guidance, Mapping) else None
+    is_each = isinstance(guidance, Mapping)
     return {
         "size": [int(side) for side in size],
-        "guidance": float(guidance) if each is None else each,
+        "guidance": {k: float(v) for k, v in guidance.items()} if is_each else float(guidance),
         **{name: None if value is None else int(value) for name, value in numbers.items()},
         **{name: None if value is None else float(value) for name, value in shares.items()},
     }
@@ -364,17 +364,17 @@ def _stretch(one: Size, other: Size) -> float:
 
 
 def _as_size(size: Size | int) -> Size:
-    sides = [size, size] if isinstance(size, Integral) else list(size)
+    sides = [size, size] if isinstance(size, int | Integral) else list(size)
     if len(sides) != 2:
         raise ValueError(f"size is {size}; give height and width, or one number for both")
     return int(sides[0]), int(sides[1])
 
 
 def _as_seeds(seeds: int | Iterable[int]) -> list[int]:
-    listed = [int(seeds)] if isinstance(seeds, Integral) else [int(seed) for seed in seeds]
+    listed = [seeds] if isinstance(seeds, int | Integral) else list(seeds)
     if not listed:
         raise ValueError("no seeds were given; each picture needs one")
-    return listed
+    return [int(seed) for seed in listed]
 
 
 def _crop(branches: Sequence[Branch], place: Window) -> list[Branch]:

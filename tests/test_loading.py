@@ -1,0 +1,176 @@
+"""Laws of finding a model: by run directory, by file of weights, by name."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import taming
+from taming.checkpoint import CheckpointError, save_weights
+from taming.config import ConfigError, instantiate_from_config, load_config, plain, to_yaml
+from taming.loading import expand_first_stage, find_model, for_inference
+from taming.pipeline import Pipeline
+
+
+def write(folder: Path, section: dict[str, Any], seed: int = 0) -> torch.nn.Module:
+    """A run directory with these sections and random weights."""
+    torch.manual_seed(seed)
+    model = instantiate_from_config(section)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml({"model": section}), encoding="utf-8")
+    save_weights(folder / "weights.safetensors", model.state_dict())
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, second_stage) -> Path:
+    write(tmp_path / "rooms", second_stage())
+    return tmp_path / "rooms"
+
+
+def same(pipeline: Pipeline, model: torch.nn.Module) -> bool:
+    own, state = pipeline.model.state_dict(), model.state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[k], state[k]) for k in own)
+
+
+def test_a_run_directory_is_a_model(folder: Path, second_stage) -> None:
+    torch.manual_seed(0)
+    expected = instantiate_from_config(second_stage())
+    for what in (folder, str(folder), folder / "config.yaml", folder / "weights.safetensors"):
+        pipeline = taming.load(what)
+        assert same(pipeline, expected)
+        assert pipeline.name == "rooms"
+    assert not pipeline.model.training
+    assert not any(p.requires_grad for p in pipeline.model.parameters())
+
+
+def test_a_file_of_weights_is_the_one_that_is_read(folder: Path, second_stage) -> None:
+    """Another file beside it once answered in its name."""
+    torch.manual_seed(7)
+    other = instantiate_from_config(second_stage())
+    save_weights(folder / "early.safetensors", other.state_dict())
+    assert same(taming.load(folder / "early.safetensors"), other)
+    assert not same(taming.load(folder), other)
+
+
+def test_a_checkpoint_of_a_run_is_a_model(folder: Path, second_stage) -> None:
+    torch.manual_seed(7)
+    other = instantiate_from_config(second_stage())
+    torch.save({"state_dict": other.state_dict()}, folder / "checkpoints" / "last.ckpt")
+    pipeline = taming.load(folder / "checkpoints" / "last.ckpt")
+    assert same(pipeline, other)
+    assert pipeline.name == "rooms"
+
+
+def test_a_first_stage_is_a_model_too(tmp_path: Path, second_stage) -> None:
+    section = second_stage()["params"]["first_stage_config"]
+    model = write(tmp_path / "tokenizer", section)
+    assert same(taming.load(tmp_path / "tokenizer"), model)
+
+
+def test_loading_needs_neither_losses_nor_weights_to_start_from(tmp_path, second_stage) -> None:
+    section = second_stage()
+    write(tmp_path / "rooms", section)
+    section["params"]["ckpt_path"] = "/nowhere.safetensors"
+    section["params"]["first_stage_config"]["params"]["lossconfig"] = {"target": "nobody.knows"}
+    config = {"model": {**section, "learning_rate": 1.0}, "data": {"target": "some.where"}}
+    (tmp_path / "rooms/config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert taming.load(tmp_path / "rooms").conditions
+
+
+def test_sections_for_inference_leave_the_config_as_it_was(second_stage) -> None:
+    section = second_stage()
+    before = json.dumps(section)
+    for_inference(section)
+    assert json.dumps(section) == before
+
+
+def test_bf16_halves_the_weights(folder: Path) -> None:
+    pipeline = taming.load(folder, precision="bf16")
+    kinds = {p.dtype for p in pipeline.model.parameters()}
+    assert kinds == {torch.bfloat16}
+    assert pipeline.paint(steps=1)[0].size == (24, 16)
+
+
+def test_a_named_first_stage_is_written_out(tmp_path: Path, second_stage) -> None:
+    inner = second_stage()["params"]["first_stage_config"]
+    first = write(tmp_path / "tokenizer", inner, seed=5)
+    section = second_stage()
+    section["params"]["first_stage_config"] = str(tmp_path / "tokenizer")
+    expanded = expand_first_stage(section)
+    model = instantiate_from_config(expanded)
+    weight = model.first_stage_model.state_dict()
+    assert all(torch.equal(weight[name], tensor) for name, tensor in first.state_dict().items())
+    assert section["params"]["first_stage_config"] == str(tmp_path / "tokenizer")
+
+
+def test_a_second_stage_is_refused_as_a_first(folder: Path, second_stage) -> None:
+    section = second_stage()
+    section["params"]["first_stage_config"] = str(folder)
+    with pytest.raises(ConfigError, match=r"rooms, which is a .*MultiTaskTransformer"):
+        expand_first_stage(section)
+
+
+# --- what is no model ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["config.yaml", "weights.safetensors"])
+def test_a_folder_without_its_files_says_which(folder: Path, lost: str) -> None:
+    (folder / lost).unlink()
+    with pytest.raises(CheckpointError, match=rf"rooms is no model: .*{lost} does not exist"):
+        taming.load(folder)
+
+
+def test_a_path_that_does_not_exist_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere is no model"):
+        taming.load(tmp_path / "nowhere")
+
+
+def test_a_name_that_is_neither_here_nor_on_the_hub_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"runs/typo is neither a folder here nor"):
+        find_model("runs/typo")
+
+
+def test_weights_of_another_architecture_are_refused(folder: Path, tmp_path, second_stage) -> None:
+    write(tmp_path / "wide", second_stage(width=64))
+    shutil.copy(tmp_path / "wide/weights.safetensors", folder)
+    with pytest.raises(CheckpointError, match=r"rooms/weights.safetensors does not fit"):
+        taming.load(folder)
+
+
+def test_truncated_weights_are_refused(folder: Path) -> None:
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"weights.safetensors .*damaged"):
+        taming.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"name": "x"}, "no section `model`"),
+        ({"model": {"params": {}}}, "no section `model`"),
+        ({"model": {"target": "os.system", "params": {}}}, "outside the packages"),
+        ({"model": {"target": "taming.transformer.decoder.Branch",
+                    "params": {"control": 1, "prefix": 2}}}, r"Branch"),
+    ],
+)  # fmt: skip
+def test_configs_that_describe_no_model_are_refused(folder: Path, config, told) -> None:
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    with pytest.raises(ConfigError, match=told):
+        taming.load(folder)
+
+
+def test_unknown_precisions_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match='"fp8"; give one of float32, bf16'):
+        taming.load(folder, precision="fp8")
+
+
+def test_written_configs_read_back(folder: Path, second_stage) -> None:
+    assert plain(load_config(folder / "config.yaml"))["model"] == second_stage()
