@@ -91,17 +91,8 @@ class Pipeline:
         `known` a pair (picture, mask), white = keep. ValueError names what does not fit.
         """
         values, shape = self._read(conditions, size)
-        return self.paint_values(
-            values,
-            shape,
-            seeds=seeds,
-            steps=steps,
-            guidance=guidance,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            progress=progress,
-        )
+        settings = _settings(shape, steps, guidance, temperature, top_k, top_p)
+        return self._paint(settings, values, None, _as_seeds(seeds), progress)
 
     def paint_values(
         self,
@@ -163,15 +154,7 @@ class Pipeline:
         values, size = self._read(conditions, pixels.shape[:2])
         with torch.inference_mode():
             codes = self.first_stage.indices(self._for_first_stage(to_float(pixels)))[0]  # (h, w)
-        settings = _settings(
-            size,
-            share=share,
-            steps=steps,
-            guidance=guidance,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
+        settings = _settings(size, steps, guidance, temperature, top_k, top_p, share)
         return self._paint(settings, values, codes, _as_seeds(seeds), progress)
 
     def repaint(self, source: Any, **conditions: Any) -> Image.Image:
@@ -252,7 +235,9 @@ class Pipeline:
                 callback=report,
             )
             with torch.inference_mode():
-                pixels = _to_uint8(model.first_stage_model.decode_code(painted))
+                # One by one: a batch rounds its sums differently than a picture painted alone.
+                decoded = [model.first_stage_model.decode_code(each[None]) for each in painted]
+            pixels = _to_uint8(torch.cat(decoded))
             for seed, image in zip(some, self._keep_known(pixels, values), strict=True):
                 pictures.append(attach(Image.fromarray(image), {**record, "seed": seed}))
         return pictures
@@ -349,17 +334,20 @@ def _settings(
     """What decides a picture besides model, conditions and seed; plain enough for JSON."""
     numbers = {"steps": steps, "top_k": top_k}
     shares = {"temperature": temperature, "top_p": top_p, "share": share}
-    is_each = isinstance(guidance, Mapping)
     return {
         "size": [int(side) for side in size],
-        "guidance": {k: float(v) for k, v in guidance.items()} if is_each else float(guidance),
+        "guidance": _floats(guidance) if isinstance(guidance, Mapping) else float(guidance),
         **{name: None if value is None else int(value) for name, value in numbers.items()},
-        **{name: None if value is None else float(value) for name, value in shares.items()},
+        **_floats(shares),
     }
 
 
+def _floats(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if value is None else float(value) for name, value in values.items()}
+
+
 def _stretch(one: Size, other: Size) -> float:
-    """How far two shapes differ: |log| of the ratio of their aspects, 0 for the same."""
+    """How far two shapes differ: |log| of the ratio of their aspects."""
     return abs(float(np.log(one[0] * other[1] / (one[1] * other[0]))))
 
 
