@@ -60,6 +60,20 @@ def test_the_loss_goes_down_on_a_few_pictures(quick: Second, tmp_path: Path) -> 
     assert history(folder, "validation/loss")
 
 
+@pytest.mark.parametrize("mode", ["query", "prefix"])
+def test_sets_of_different_sizes_and_annotations_train_together(
+    second: Second, scenes: Path, pictures: Path, tmp_path: Path, mode: str
+) -> None:
+    sets = [{"path": str(scenes), "size": [16, 24]}, {"path": str(pictures), "size": [24, 16]}]
+    config = second({"max_steps": 8}, data={"sets": sets}, control_mode=mode)
+    folder = run(config, tmp_path)
+    assert all(np.isfinite(list(history(folder).values())))
+    pipeline = taming.load(folder)
+    assert pipeline.model.sizes == [(16, 24), (24, 16)]
+    tall = pipeline.paint(labels=np.zeros((48, 32), np.uint8), guidance=2.0, steps=2)[0]
+    assert tall.size == (16, 24)
+
+
 def test_accumulated_batches_make_the_gradient_of_the_whole(second_stage, scenes, tmp_path) -> None:
     torch.manual_seed(0)
     model = instantiate_from_config(second_stage())

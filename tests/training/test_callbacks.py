@@ -1,0 +1,127 @@
+"""Laws of what a run leaves behind, and of when it stops, without a training around them."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from taming.checkpoint import CheckpointError
+from taming.training.base import StageTraining
+from taming.training.callbacks import (
+    AtomicCheckpointIO,
+    StageCallback,
+    TimeLimit,
+    WriteHistory,
+)
+from taming.training.settings import TrainingSettings
+
+
+class Stage(StageTraining):
+    """Counts steps that the test takes."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Linear(2, 2), TrainingSettings(), 1e-3)
+        self.taken = 0
+
+    def steps_done(self) -> int:
+        return self.taken
+
+
+def trainer(**metrics: float) -> Any:
+    return SimpleNamespace(
+        world_size=1, is_global_zero=True, should_stop=False, sanity_checking=False,
+        callback_metrics={name.replace("_", "/"): value for name, value in metrics.items()},
+    )  # fmt: skip
+
+
+class Counting(StageCallback):
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def after_step(self, trainer: Any, module: StageTraining) -> None:
+        self.seen.append(module.steps_done())
+
+
+def test_accumulated_batches_are_no_steps() -> None:
+    callback, stage = Counting(), Stage()
+    stage.taken = 5  # resumed
+    callback.on_train_start(trainer(), stage)
+    for batch in range(1, 9):
+        stage.taken = 5 + batch // 3
+        callback.on_train_batch_end(trainer(), stage, None, None, batch)
+    assert callback.seen == [6, 7]
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_the_time_limit_counts_the_minutes_before_a_resume(monkeypatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("taming.training.callbacks.time.monotonic", lambda: clock[0])
+    first, stage = TimeLimit(minutes=10), Stage()
+    first.on_train_start(trainer(), stage)
+    clock[0] += 6 * 60
+    kept = first.state_dict()
+
+    clock[0] += 3600.0  # nothing ran in this hour
+    second, now = TimeLimit(minutes=10), trainer()
+    second.load_state_dict(kept)
+    clock[0] += 100.0  # nor while codes were written
+    second.on_train_start(now, stage)
+    clock[0] += 3.9 * 60
+    second.after_step(now, stage)
+    assert not now.should_stop
+    clock[0] += 0.2 * 60
+    second.after_step(now, stage)
+    assert now.should_stop
+    assert second.state_dict()["spent"] == pytest.approx(10.1 * 60)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interrupted_checkpoint_keeps_the_one_before(tmp_path: Path, monkeypatch, error) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"steps": 1}, path)
+
+    def fail(content: Any, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(
+        KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else CheckpointError
+    ):
+        AtomicCheckpointIO().save_checkpoint({"steps": 2}, path)
+    assert torch.load(path, weights_only=True) == {"steps": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def rows(folder: Path) -> list[tuple[int, str]]:
+    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+        return [(int(row["step"]), row["name"]) for row in csv.DictReader(file)]
+
+
+def test_a_resumed_history_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    stage, history = Stage(), WriteHistory(tmp_path, every=1)
+    history.on_train_start(trainer(), stage)
+    for stage.taken in (1, 2, 3, 4):
+        history.after_step(trainer(train_loss=1.0), stage)
+    stage.taken = 2
+    again = WriteHistory(tmp_path, every=1)
+    again.on_train_start(trainer(), stage)
+    assert rows(tmp_path) == [(1, "train/loss"), (2, "train/loss")]
+
+
+def test_history_tells_training_and_validation_apart(tmp_path: Path) -> None:
+    stage, history = Stage(), WriteHistory(tmp_path, every=2)
+    both = trainer(train_loss=1.0, validation_loss=2.0)
+    history.on_train_start(both, stage)
+    for stage.taken in (1, 2):
+        history.after_step(both, stage)
+    history.on_validation_end(both, stage)
+    assert rows(tmp_path) == [(2, "train/loss"), (2, "validation/loss")]
