@@ -94,6 +94,7 @@ class Demo:
         params["first_stage_config"] = str(self._run(tokenizer))
         for name in self._left_out(params["cond_stage_config"]):
             del params["cond_stage_config"][name]
+            painter["data"]["params"]["codes"]["dropping"]["keep"].pop(name, None)
         self._train("painter", "3 of 4   Second stage: codes from conditions", painter, mark)
         return self._paint(self._run(tokenizer), self._run(painter))
 

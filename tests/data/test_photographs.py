@@ -1,5 +1,6 @@
 """Real sets: every annotation readable, in range, and aligned. Skipped where there are none."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from taming.data.batch import VOID
 from taming.data.mix import Mix
 from taming.data.paired_folder import PairedFolder, open_set
 
+Find = Callable[[str], Path]
 
-def open_one(folder: Path, name: str, random: bool = True) -> PairedFolder:
-    if not (folder / name).is_dir():
-        pytest.skip(f"{name} is not in {folder}")
-    return PairedFolder(folder / name, "all", (64, 48), scale=(1.0, 1.3), random=random)
+
+def open_one(photographs: Find, name: str, random: bool = True) -> PairedFolder:
+    return PairedFolder(photographs(name), "all", (64, 48), scale=(1.0, 1.3), random=random)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,10 @@ def test_sky_is_one_label_in_streets_and_in_scenes(photographs) -> None:
 
 
 def test_all_sets_together_keep_void_in_its_place(photographs) -> None:
-    folders = [p for p in sorted(photographs.iterdir()) if (p / "images").is_dir()]
+    together = photographs("camvid").parent
+    folders = [path for path in sorted(together.iterdir()) if (path / "images").is_dir()]
+    if len(folders) < 13:
+        pytest.skip(f"{together} holds {len(folders)} of the thirteen sets")
     mix = Mix([open_set(folder, "all", size=32) for folder in folders])
     assert len(mix.label_names) > 256
     assert mix.label_names[VOID] == "void"
