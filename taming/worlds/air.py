@@ -53,15 +53,16 @@ def develop(scene: Scene, light: Light, linear: np.ndarray) -> np.ndarray:
         * look.exposure
         * _metered(linear * light.exposure, 0.15 if light.night else 0.34)
     )
-    balance = np.float32([1 + 0.10 * look.warmth, 1.0, 1 - 0.10 * look.warmth])
+    balance = np.array([1 + 0.10 * look.warmth, 1.0, 1 - 0.10 * look.warmth], np.float32)
     x = x * balance
     # Narkowicz's fit of the ACES curve (2015).
     x = np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0.0, 1.0)
-    grey = (x @ np.float32([0.2126, 0.7152, 0.0722]))[..., None]
+    grey = (x @ np.array([0.2126, 0.7152, 0.0722], np.float32))[..., None]
     x = grey + np.float32(look.saturation) * (x - grey)
     tint = np.float32(0.030 * look.tone)
     x = x + tint * (
-        grey * np.float32([1.0, 0.35, -0.9]) + (1 - grey) * np.float32([-0.35, 0.05, 0.7]) * grey
+        grey * np.array([1.0, 0.35, -0.9], np.float32)
+        + (1 - grey) * np.array([-0.35, 0.05, 0.7], np.float32) * grey
     )
     x = np.clip(x, 0.0, 1.0) ** (1 / 2.2)
     x = x + np.float32(0.35 * (look.contrast - 1.0)) * np.sin((x - 0.5) * np.pi) * 0.5

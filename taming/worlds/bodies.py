@@ -179,7 +179,8 @@ def _quick_reading(reader: ModuleType) -> Iterator[None]:
     It reads them number by number, which took 2.5 minutes of the first load; this takes seconds and
     gives the same numbers. Should the package no longer have that function, it reads as it likes.
     """
-    original = getattr(reader, "load_blend_shape", None)
+    name = "load_blend_shape"
+    original = getattr(reader, name, None)
     if original is None:
         yield
         return
@@ -197,11 +198,11 @@ def _quick_reading(reader: ModuleType) -> Iterator[None]:
         )
         return world_transformation.apply(moved)
 
-    reader.load_blend_shape = load_blend_shape
+    setattr(reader, name, load_blend_shape)
     try:
         yield
     finally:
-        reader.load_blend_shape = original
+        setattr(reader, name, original)
 
 
 def shape(model: Bodies, build: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -138,7 +138,7 @@ class Crowd:
         folds = self._folds(rest[:, 0] * 14 + rest[:, 1] * 9, rest[:, 2] * 7)
         grain = self._folds(rest[:, 0] * 60 + rest[:, 1] * 40, rest[:, 2] * 22)
         cloth = (label != SKIN) & (label != HAIR)
-        normal = normal + (0.20 * folds * cloth)[:, None] * np.float32([1.0, 0.4, 0.6])
+        normal = normal + (0.20 * folds * cloth)[:, None] * np.array([1.0, 0.4, 0.6], np.float32)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
         lit = np.ones(len(label), np.float32)
         for shadow in self._shadows:

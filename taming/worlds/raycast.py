@@ -110,9 +110,8 @@ def gather(table: np.ndarray, hits: Hits) -> np.ndarray:
     return before + (behind - before) * hits.part
 
 
-def slopes(field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of the surface along world x and z, (N,W) each; x = z * right."""
-    surface = field.ground.surface
-    along = np.gradient(surface, field.z, axis=0)
-    across = np.gradient(surface, field.right, axis=1) / field.z[:, None]
+def slopes(field: Field, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of a table of heights (N,W) along world x and z; x = z * right."""
+    along = np.gradient(height, field.z, axis=0)
+    across = np.gradient(height, field.right, axis=1) / field.z[:, None]
     return across, along - field.right * across

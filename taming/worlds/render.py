@@ -89,7 +89,7 @@ def render(scene: Scene, size: tuple[int, int]) -> Rendered:
 def _mean(fine: np.ndarray, k: int) -> np.ndarray:
     """Averages k x k samples; a glint counts as four times white at most."""
     bounded = np.minimum(fine, 4.0)
-    return sum(_planes(bounded, k)) / np.float32(k * k)
+    return np.add.reduce(_planes(bounded, k)) / np.float32(k * k)
 
 
 def _planes(fine: np.ndarray, k: int) -> list[np.ndarray]:

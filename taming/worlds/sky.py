@@ -117,7 +117,9 @@ class Light:
             colour = colour + amount * (self.glow - 0.55 * colour)
         else:
             halo = np.exp((near - 1.0) * 40.0) * 0.6 + np.exp((near - 1.0) * 400.0) * 0.8
-            colour = colour + halo[..., None] * np.float32([0.10, 0.12, 0.17]) * (1 - self.grey)
+            colour = colour + halo[..., None] * np.array([0.10, 0.12, 0.17], np.float32) * (
+                1 - self.grey
+            )
             colour = colour + (0.8 * low)[..., None] * self.glow * 0.6
         return colour.astype(np.float32)
 
@@ -137,7 +139,7 @@ class Light:
         clear = (1 - self.grey) ** 2
         if self.night:
             edge = smoothstep(0.99925, 0.99965, near)[..., None]
-            return edge * np.float32([0.55, 0.58, 0.62]) * clear
+            return edge * np.array([0.55, 0.58, 0.62], np.float32) * clear
         if self._sky.elevation < -1.5:
             return np.zeros((*near.shape, 3), np.float32)
         edge = smoothstep(0.9988, 0.9994, near)[..., None]

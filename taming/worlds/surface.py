@@ -37,6 +37,7 @@ class Points(NamedTuple):
     stone: np.ndarray
     slope_x: np.ndarray
     slope_z: np.ndarray
+    steep: np.ndarray  # slope of the bare ground
 
 
 class Cover(NamedTuple):
@@ -50,7 +51,7 @@ def _rgb(*rows: tuple[float, float, float]) -> np.ndarray:
 
 
 _SAND = _rgb((224, 202, 158), (206, 128, 78))  # pale, red
-_GRASS = _rgb((80, 108, 44), (172, 152, 92))  # lush, straw
+_GRASS = _rgb((84, 104, 50), (170, 150, 94))  # lush, straw
 _BLOOMS = _rgb((240, 236, 220), (228, 190, 60), (176, 96, 170), (206, 62, 52))
 _BROAD = _rgb((58, 92, 34), (70, 92, 40))
 _PINE = _rgb((34, 62, 38), (46, 70, 40))
@@ -67,7 +68,7 @@ def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
     middle = _faded(detail, px, pz, 6.1, p.z)
     lean = 0.7 * p.y  # without it, noise would be drawn out down steep faces
     fine = _faded(detail, px + lean, pz - lean, 0.7, p.z)
-    grain = _faded(detail, px * 2.0 + lean, pz + lean, 0.21, p.z)
+    grain = _faded(detail, px * 1.6 + lean, pz + lean, 0.13, p.z)
     patch = 0.6 * broad + 0.4 * middle
     mix = (0.5 + 0.5 * patch)[:, None]
     grass = _GRASS[0] + (np.clip(c.dry + 0.28 * patch, 0, 1))[:, None] * (_GRASS[1] - _GRASS[0])
@@ -82,7 +83,7 @@ def cover(scene: Scene, p: Points, detail: Noise) -> Cover:
     rock = rock * (1.0 + 0.22 * band + 0.18 * fine + 0.12 * grain)[:, None]
     sand = _SAND[0] + np.float32(c.red * 0.7) * (_SAND[1] - _SAND[0])
     sand = sand * (1.0 + 0.05 * broad + 0.05 * fine + 0.07 * grain)[:, None]
-    steep = np.sqrt(p.slope_x**2 + p.slope_z**2) + 0.12 * middle
+    steep = p.steep + 0.12 * middle
     albedo, label = grass, np.full(len(p.x), GRASS, np.uint8)
 
     def lay(amount: np.ndarray, colour: np.ndarray, name: int) -> None:
@@ -134,7 +135,8 @@ def _faded(noise: Noise, x: np.ndarray, z: np.ndarray, wavelength: float, distan
 
 
 def ground_points(field: Field, view: Rays, hits: Hits, land: np.ndarray) -> Points:
-    slope_x, slope_z = slopes(field)
+    slope_x, slope_z = slopes(field, field.ground.surface)
+    steep = np.hypot(*slopes(field, field.ground.bare))
     row, column = np.nonzero(land)
     chosen = Hits(hits.z[land], hits.step[land], hits.part[land])
 
@@ -156,6 +158,7 @@ def ground_points(field: Field, view: Rays, hits: Hits, land: np.ndarray) -> Poi
         stone=higher(field.ground.stone),
         slope_x=at(slope_x),
         slope_z=at(slope_z),
+        steep=at(steep),
     )
 
 

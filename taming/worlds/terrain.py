@@ -140,7 +140,7 @@ class Terrain:
             tree = form * alive * np.float32(width / 7.0)
             crown = np.where(tree > height, 0.2 + 0.8 * inside, crown)
             height = np.maximum(height, tree)
-        return height, np.where(height > 0.6, crown, 0.0)
+        return height, np.where(height > 0.15, crown, 0.0)
 
     def _leaves(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray | None) -> np.ndarray:
         """Unevenness of crowns, which makes domes and cones into trees."""
@@ -154,13 +154,16 @@ class Terrain:
         self, x: np.ndarray, z: np.ndarray, width: float, shift: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Offsets from the one thing that may stand in a point's grid cell, and its four draws."""
-        px = (x + (self._shift[0] + np.float32(shift))) / np.float32(width)
-        pz = (z + (self._shift[1] + np.float32(shift))) / np.float32(width)
+        x, z = x + (self._shift[0] + np.float32(shift)), z + (self._shift[1] + np.float32(shift))
+        # Turned and bent, so that nothing stands in rows.
+        bend = 0.55 * self._mask(x / 19.0, z / 19.0)
+        px = (np.float32(0.86) * x - np.float32(0.51) * z) / np.float32(width) + bend
+        pz = (np.float32(0.51) * x + np.float32(0.86) * z) / np.float32(width) - bend
         fx, fz = np.floor(px), np.floor(pz)
         key = (fx.astype(np.int32) * 7919 + fz.astype(np.int32) * 104729) & ((1 << 14) - 1)
         draw = self._cell.take(key, axis=0)
-        dx = px - fx - (0.38 + 0.24 * draw[..., 0])
-        dz = pz - fz - (0.38 + 0.24 * draw[..., 1])
+        dx = px - fx - (0.36 + 0.28 * draw[..., 0])
+        dz = pz - fz - (0.36 + 0.28 * draw[..., 1])
         return dx, dz, draw
 
     def _stones(

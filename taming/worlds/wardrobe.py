@@ -28,7 +28,7 @@ _BOTTOMS = {  # name: (end along the leg, thickness)
 }
 _HAIR = {"short": 0.012, "long": 0.022, "cropped": 0.005}
 COLOURS = {
-    "white": (236, 234, 228),
+    "white": (216, 214, 208),
     "black": (34, 34, 38),
     "grey": (128, 130, 134),
     "red": (188, 38, 40),
@@ -44,7 +44,7 @@ COLOURS = {
 }
 _BOTTOM_COLOURS = ("black", "grey", "blue", "brown", "beige", "white", "green", "red")
 _SHOE_COLOURS = ("black", "white", "brown", "grey", "red", "blue")
-_SKINS = ((246, 208, 178), (228, 180, 146), (198, 142, 106), (150, 98, 68), (96, 62, 46))
+_SKINS = ((222, 172, 142), (206, 152, 118), (178, 124, 92), (136, 88, 62), (90, 60, 46))
 _HAIR_COLOURS = {
     "black": (26, 22, 22),
     "dark brown": (58, 38, 26),

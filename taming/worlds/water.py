@@ -33,7 +33,7 @@ def water_colour(
     z = water.z[water.mask].astype(np.float32)
     right, up = view.right[column], view.up[row]
     x = z * right
-    wind = np.float32(scene.sky.wind)
+    wind = scene.sky.wind
 
     # Waves tilt the mirror; waves smaller than a pixel only blur it.
     def wave(length: float, px: np.ndarray, pz: np.ndarray) -> np.ndarray:
@@ -52,8 +52,10 @@ def water_colour(
 
     cosine = grazing / np.sqrt(grazing**2 + right**2 + 1.0)
     fresnel = 0.03 + 0.97 * (1.0 - np.clip(cosine + 0.8 * tilt + 0.05 * wind, 0.02, 1.0)) ** 5
-    deep = np.float32([0.012, 0.055, 0.075]) + np.float32([0.0, 0.012, 0.02]) * (1 - light.grey)
-    shoal = np.float32([0.10, 0.34, 0.32])
+    deep = np.array([0.012, 0.055, 0.075], np.float32) + np.array(
+        [0.0, 0.012, 0.02], np.float32
+    ) * (1 - light.grey)
+    shoal = np.array([0.10, 0.34, 0.32], np.float32)
     level = light.ambient * 0.9 + light.direct * 0.45 * max(float(light.towards[1]), 0.05)
     bottom = np.minimum(water.bottom[water.mask], FAR)
     depth = (bottom - z) * grazing  # of the water under the ray
@@ -108,7 +110,7 @@ def _glitter(
     up: np.ndarray,
     tilt: np.ndarray,
     swing: np.ndarray,
-    wind: np.ndarray,
+    wind: float,
     sparkle: np.ndarray,
     z: np.ndarray,
 ) -> np.ndarray:

@@ -18,8 +18,8 @@ def test_values_stay_between_minus_one_and_one():
 
 def test_noise_is_continuous_across_lattice_lines():
     noise = Noise(np.random.default_rng(0))
-    x = np.float32([[4.9999, 5.0001]])
-    y = np.float32([[2.5, 2.5]])
+    x = np.array([[4.9999, 5.0001]], np.float32)
+    y = np.array([[2.5, 2.5]], np.float32)
     assert np.ptp(noise(x, y)) < 1e-3
 
 
@@ -36,4 +36,4 @@ def test_octaves_below_the_footprint_of_a_pixel_are_left_out():
 
 
 def test_smoothstep_reaches_both_ends():
-    assert smoothstep(1.0, 3.0, np.float32([0.0, 2.0, 9.0])).tolist() == [0.0, 0.5, 1.0]
+    assert smoothstep(1.0, 3.0, np.array([0.0, 2.0, 9.0], np.float32)).tolist() == [0.0, 0.5, 1.0]
