@@ -1,64 +1,16 @@
-"""Laws of painting: seeds, conditions, windows, kept pixels, pictures that repaint themselves."""
+"""Laws of painting: seeds, conditions, windows, kept pixels."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from taming import provenance
-from taming.config import instantiate_from_config
 from taming.pipeline import Pipeline
-from taming.provenance import read_record, save_png
+from taming.provenance import read_record
 from taming.transformer.decoder import Decoder
 
 SIZE = (16, 24)
-
-
-def lively(config: dict[str, Any], seed: int = 0) -> Any:
-    """A model whose conditions matter, though nobody has trained it."""
-    torch.manual_seed(seed)
-    model = instantiate_from_config(config)
-    for part in (model.transformer, model.cond_stage_model):
-        for parameter in part.parameters():
-            torch.nn.init.normal_(parameter, std=0.25)
-    return model
-
-
-@pytest.fixture(scope="module")
-def pipeline(second_stage) -> Pipeline:
-    return Pipeline(lively(second_stage()), "tiny")
-
-
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    planes = [x * 255 // SIZE[1], y * 255 // SIZE[0], (x * y) % 256]
-    return np.stack(planes, axis=-1).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def labels() -> np.ndarray:
-    return (np.mgrid[: SIZE[0], : SIZE[1]][1] * 3 // SIZE[1]).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def depth() -> np.ndarray:
-    return np.linspace(1.0, 5.0, SIZE[0] * SIZE[1], dtype=np.float32).reshape(SIZE)
-
-
-@pytest.fixture(scope="module")
-def mask() -> np.ndarray:
-    """Keeps the left two thirds, and cuts through cells."""
-    keep = np.zeros(SIZE, dtype=bool)
-    keep[:, :15] = True
-    return keep
-
-
-def same(one: Image.Image, other: Image.Image) -> bool:
-    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def painted_codes(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> list[torch.Tensor]:
@@ -81,33 +33,33 @@ def test_picture_i_depends_on_seed_i_and_never_on_its_neighbours(pipeline, label
     options = {"labels": labels, "depth": depth, "steps": 5, "guidance": 2.0}
     together = pipeline.paint(**options, seeds=[3, 4, 5])
     for picture, seed in zip(together, (3, 4, 5), strict=True):
-        assert same(pipeline.paint(**options, seeds=seed)[0], picture)
-    assert not same(together[0], together[1])
+        assert np.array_equal(pipeline.paint(**options, seeds=seed)[0], picture)
+    assert not np.array_equal(together[0], together[1])
 
 
 def test_more_pictures_than_fit_at_once_are_the_same_pictures(pipeline, monkeypatch) -> None:
     whole = pipeline.paint(seeds=range(5), steps=4)
     monkeypatch.setattr("taming.pipeline.PICTURES_AT_ONCE", 2)
     for one, other in zip(pipeline.paint(seeds=range(5), steps=4), whole, strict=True):
-        assert same(one, other)
+        assert np.array_equal(one, other)
 
 
 def test_temperature_zero_needs_only_the_order_of_a_seed(pipeline, labels) -> None:
     one, other = (pipeline.paint(labels=labels, temperature=0, seeds=7)[0] for _ in range(2))
-    assert same(one, other)
+    assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("seeds", [np.int64(3), np.arange(3, 4), (3,), iter([3])])
 def test_seeds_may_be_any_whole_numbers(pipeline, seeds) -> None:
     (picture,) = pipeline.paint(seeds=seeds, steps=2)
-    assert same(picture, pipeline.paint(seeds=3, steps=2)[0])
+    assert np.array_equal(picture, pipeline.paint(seeds=3, steps=2)[0])
     assert read_record(picture)["seed"] == 3
 
 
 def test_settings_may_be_numpy_numbers(pipeline, labels) -> None:
     options = {"steps": np.int64(3), "guidance": np.float32(2.0), "top_k": np.int32(5)}
     picture = pipeline.paint(labels=labels, **options)[0]
-    assert same(picture, pipeline.paint(labels=labels, steps=3, guidance=2.0, top_k=5)[0])
+    assert np.array_equal(picture, pipeline.paint(labels=labels, steps=3, guidance=2.0, top_k=5)[0])
 
 
 def test_painting_does_not_touch_the_global_random_state(pipeline) -> None:
@@ -155,30 +107,32 @@ def test_what_cannot_be_meant_is_an_error_that_names_it(pipeline, options, told)
 
 
 def test_conditions_that_are_none_are_left_out(pipeline) -> None:
-    assert same(pipeline.paint(depth=None, steps=3)[0], pipeline.paint(steps=3)[0])
+    assert np.array_equal(pipeline.paint(depth=None, steps=3)[0], pipeline.paint(steps=3)[0])
 
 
 def test_conditions_change_the_picture_and_guidance_of_zero_undoes_them(pipeline, labels) -> None:
     free = pipeline.paint(size=SIZE, steps=4)[0]
-    assert not same(pipeline.paint(labels=labels, steps=4)[0], free)
-    assert same(pipeline.paint(labels=labels, steps=4, guidance=0.0)[0], free)
+    assert not np.array_equal(pipeline.paint(labels=labels, steps=4)[0], free)
+    assert np.array_equal(pipeline.paint(labels=labels, steps=4, guidance=0.0)[0], free)
 
 
 def test_one_scale_and_the_same_scale_for_each_paint_alike(pipeline, labels, depth) -> None:
     options = {"labels": labels, "depth": depth, "steps": 4}
     one = pipeline.paint(**options, guidance=3.0)[0]
-    assert same(one, pipeline.paint(**options, guidance={"labels": 3.0, "depth": 3.0})[0])
-    assert not same(one, pipeline.paint(**options, guidance={"labels": 3.0})[0])
+    assert np.array_equal(one, pipeline.paint(**options, guidance={"labels": 3.0, "depth": 3.0})[0])
+    assert not np.array_equal(one, pipeline.paint(**options, guidance={"labels": 3.0})[0])
 
 
 def test_guidance_keeps_its_meaning_when_the_control_stands_in_front(
-    second_stage, labels, depth
+    second_stage, labels, depth, lively
 ) -> None:
     pipeline = Pipeline(lively(second_stage(control_mode="prefix")))
     options = {"labels": labels, "depth": depth, "class_label": "day", "steps": 4}
     picture = pipeline.paint(**options, guidance={"labels": 2.0, "class_label": 3.0})[0]
     assert picture.size == (24, 16)
-    assert same(pipeline.paint(**options, guidance=0.0)[0], pipeline.paint(size=SIZE, steps=4)[0])
+    assert np.array_equal(
+        pipeline.paint(**options, guidance=0.0)[0], pipeline.paint(size=SIZE, steps=4)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,7 +254,7 @@ def test_impossible_shares_are_refused(pipeline, photo, share) -> None:
 def test_a_first_stage_reconstructs_but_does_not_paint(pipeline, photo) -> None:
     alone = Pipeline(pipeline.first_stage, "tokenizer")
     assert alone.conditions == []
-    assert same(alone.reconstruct(photo)[0], pipeline.reconstruct(photo)[0])
+    assert np.array_equal(alone.reconstruct(photo)[0], pipeline.reconstruct(photo)[0])
     with pytest.raises(ValueError, match="tokenizer is a first stage"):
         alone.paint()
 
@@ -331,7 +285,7 @@ def test_varying_a_panorama_works_for_several_seeds(pipeline, photo) -> None:
     wide = np.tile(photo, (1, 3, 1))
     pictures = pipeline.vary(wide, 0.5, seeds=[0, 1, 2], steps=3)
     assert [picture.size for picture in pictures] == [(72, 16)] * 3
-    assert same(pipeline.vary(wide, 0.5, seeds=1, steps=3)[0], pictures[1])
+    assert np.array_equal(pipeline.vary(wide, 0.5, seeds=1, steps=3)[0], pictures[1])
 
 
 def test_completing_a_panorama_keeps_its_pixels(pipeline, photo) -> None:
@@ -348,92 +302,3 @@ def test_progress_grows_to_the_end(pipeline, size) -> None:
     pipeline.paint(size=size, seeds=[0, 1], steps=2, progress=lambda *at: seen.append(at))
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] > 0
-
-
-# --- pictures that repaint themselves ------------------------------------------------------------
-
-
-def test_a_saved_picture_repaints_itself(pipeline, labels, depth, tmp_path) -> None:
-    pictures = pipeline.paint(
-        labels=labels, depth=depth, class_label="night", seeds=[8, 9], steps=4,
-        guidance={"labels": 2.0, "class_label": 1.5}, temperature=0.9, top_k=12, top_p=0.95,
-    )  # fmt: skip
-    for picture in pictures:
-        path = save_png(picture, tmp_path / "picture.png")
-        assert same(pipeline.repaint(path), picture)
-        assert same(pipeline.repaint(Image.open(path)), picture)
-
-
-def test_a_completed_picture_repaints_itself(pipeline, photo, mask, tmp_path) -> None:
-    picture = pipeline.complete(photo, mask, seeds=5, steps=3, class_label="day")[0]
-    assert same(pipeline.repaint(save_png(picture, tmp_path / "a.png")), picture)
-
-
-def test_a_varied_picture_repaints_itself(pipeline, photo, labels, tmp_path) -> None:
-    pictures = pipeline.vary(photo, 0.4, seeds=[5, 6], steps=3, labels=labels)
-    for picture in pictures:
-        assert same(pipeline.repaint(save_png(picture, tmp_path / "a.png")), picture)
-
-
-def test_a_panorama_repaints_itself(pipeline, tmp_path) -> None:
-    picture = pipeline.paint(size=(16, 48), seeds=[1, 2], steps=None)[1]
-    assert same(pipeline.repaint(save_png(picture, tmp_path / "a.png")), picture)
-
-
-def test_a_condition_too_large_to_keep_is_to_be_given_again(
-    pipeline, depth, labels, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(provenance, "LARGEST_CONDITION", 200)
-    picture = pipeline.paint(depth=depth, labels=labels, steps=3)[0]
-    path = save_png(picture, tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"give depth=\.\.\. again"):
-        pipeline.repaint(path)
-    assert same(pipeline.repaint(path, depth=depth), picture)
-    with pytest.raises(ValueError, match="depth is not the one"):
-        pipeline.repaint(path, depth=depth[::-1].copy())
-
-
-def test_a_condition_that_a_picture_was_not_painted_from_is_refused(
-    pipeline, depth, labels
-) -> None:
-    picture = pipeline.paint(depth=depth, steps=2)[0]
-    with pytest.raises(ValueError, match="labels is not the one"):
-        pipeline.repaint(picture, labels=labels)
-
-
-def test_another_model_refuses_to_repaint(pipeline, second_stage, tmp_path) -> None:
-    path = save_png(pipeline.paint(steps=2)[0], tmp_path / "a.png")
-    other = Pipeline(lively(second_stage(), seed=1), "other")
-    with pytest.raises(ValueError, match=r'a.png was painted by the model \w{12} \("tiny"\)'):
-        other.repaint(path)
-
-
-# --- precision -----------------------------------------------------------------------------------
-
-
-def test_a_model_in_bf16_does_every_task(second_stage, photo, labels, depth, mask) -> None:
-    pipeline = Pipeline(lively(second_stage()).to(torch.bfloat16))
-    options: dict[str, Any] = {"steps": 2, "guidance": 2.0}
-    pictures = [
-        *pipeline.paint(labels=labels, depth=depth, class_label="day", **options),
-        *pipeline.complete(photo, mask, **options),
-        *pipeline.upscale(np.ascontiguousarray(photo[::4, ::4]), 4, **options),
-        *pipeline.vary(photo, 0.5, steps=2),
-        *pipeline.reconstruct(photo),
-    ]
-    assert [picture.size for picture in pictures] == [(24, 16)] * 5
-    assert same(pipeline.repaint(pictures[1]), pictures[1])
-
-
-def test_a_model_without_conditions_paints(second_stage) -> None:
-    pipeline = Pipeline(lively(second_stage(())))
-    assert pipeline.conditions == []
-    assert pipeline.paint(steps=2, guidance=3.0)[0].size == (24, 16)
-
-
-def test_pictures_remember_where_they_are_from(pipeline, tmp_path: Path) -> None:
-    record = read_record(save_png(pipeline.paint(steps=2, seeds=4)[0], tmp_path / "a.png"))
-    assert record["name"] == "tiny"
-    assert record["seed"] == 4
-    assert record["settings"]["size"] == [16, 24]
-    assert record["model"] == pipeline.fingerprint

@@ -1,0 +1,104 @@
+"""Laws of pictures that repaint themselves, and of models of other precision or conditions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from taming import provenance
+from taming.pipeline import Pipeline
+from taming.provenance import read_record, save_png
+
+SIZE = (16, 24)
+
+
+# --- pictures that repaint themselves ------------------------------------------------------------
+
+
+def test_a_saved_picture_repaints_itself(pipeline, labels, depth, tmp_path) -> None:
+    pictures = pipeline.paint(
+        labels=labels, depth=depth, class_label="night", seeds=[8, 9], steps=4,
+        guidance={"labels": 2.0, "class_label": 1.5}, temperature=0.9, top_k=12, top_p=0.95,
+    )  # fmt: skip
+    for picture in pictures:
+        path = save_png(picture, tmp_path / "picture.png")
+        assert np.array_equal(pipeline.repaint(path), picture)
+        assert np.array_equal(pipeline.repaint(Image.open(path)), picture)
+
+
+def test_a_completed_picture_repaints_itself(pipeline, photo, mask, tmp_path) -> None:
+    picture = pipeline.complete(photo, mask, seeds=5, steps=3, class_label="day")[0]
+    assert np.array_equal(pipeline.repaint(save_png(picture, tmp_path / "a.png")), picture)
+
+
+def test_a_varied_picture_repaints_itself(pipeline, photo, labels, tmp_path) -> None:
+    pictures = pipeline.vary(photo, 0.4, seeds=[5, 6], steps=3, labels=labels)
+    for picture in pictures:
+        assert np.array_equal(pipeline.repaint(save_png(picture, tmp_path / "a.png")), picture)
+
+
+def test_a_panorama_repaints_itself(pipeline, tmp_path) -> None:
+    picture = pipeline.paint(size=(16, 48), seeds=[1, 2], steps=None)[1]
+    assert np.array_equal(pipeline.repaint(save_png(picture, tmp_path / "a.png")), picture)
+
+
+def test_a_condition_too_large_to_keep_is_to_be_given_again(
+    pipeline, depth, labels, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(provenance, "LARGEST_CONDITION", 200)
+    picture = pipeline.paint(depth=depth, labels=labels, steps=3)[0]
+    path = save_png(picture, tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"give depth=\.\.\. again"):
+        pipeline.repaint(path)
+    assert np.array_equal(pipeline.repaint(path, depth=depth), picture)
+    with pytest.raises(ValueError, match="depth is not the one"):
+        pipeline.repaint(path, depth=depth[::-1].copy())
+
+
+def test_a_condition_that_a_picture_was_not_painted_from_is_refused(
+    pipeline, depth, labels
+) -> None:
+    picture = pipeline.paint(depth=depth, steps=2)[0]
+    with pytest.raises(ValueError, match="labels is not the one"):
+        pipeline.repaint(picture, labels=labels)
+
+
+def test_another_model_refuses_to_repaint(pipeline, second_stage, tmp_path, lively) -> None:
+    path = save_png(pipeline.paint(steps=2)[0], tmp_path / "a.png")
+    other = Pipeline(lively(second_stage(), seed=1), "other")
+    with pytest.raises(ValueError, match=r'a.png was painted by the model \w{12} \("tiny"\)'):
+        other.repaint(path)
+
+
+# --- precision -----------------------------------------------------------------------------------
+
+
+def test_a_model_in_bf16_does_every_task(second_stage, photo, labels, depth, mask, lively) -> None:
+    pipeline = Pipeline(lively(second_stage()).to(torch.bfloat16))
+    options: dict[str, Any] = {"steps": 2, "guidance": 2.0}
+    pictures = [
+        *pipeline.paint(labels=labels, depth=depth, class_label="day", **options),
+        *pipeline.complete(photo, mask, **options),
+        *pipeline.upscale(np.ascontiguousarray(photo[::4, ::4]), 4, **options),
+        *pipeline.vary(photo, 0.5, steps=2),
+        *pipeline.reconstruct(photo),
+    ]
+    assert [picture.size for picture in pictures] == [(24, 16)] * 5
+    assert np.array_equal(pipeline.repaint(pictures[1]), pictures[1])
+
+
+def test_a_model_without_conditions_paints(second_stage, lively) -> None:
+    pipeline = Pipeline(lively(second_stage(())))
+    assert pipeline.conditions == []
+    assert pipeline.paint(steps=2, guidance=3.0)[0].size == (24, 16)
+
+
+def test_pictures_remember_where_they_are_from(pipeline, tmp_path: Path) -> None:
+    record = read_record(save_png(pipeline.paint(steps=2, seeds=4)[0], tmp_path / "a.png"))
+    assert record["name"] == "tiny"
+    assert record["seed"] == 4
+    assert record["settings"]["size"] == [16, 24]
+    assert record["model"] == pipeline.fingerprint
