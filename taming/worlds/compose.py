@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from taming.worlds.raycast import cast, gather, rays, sample_field
+from taming.worlds.raycast import camera_height, cast, gather, rays, sample_field
 from taming.worlds.scene import Scene
 from taming.worlds.terrain import Terrain
 
@@ -20,6 +20,16 @@ def best_place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
         return _score(scene, terrain)
 
     return max(places, key=score)
+
+
+def climb_to_people(scene: Scene) -> float:
+    """Tangent by which the ground rises to where the first person stands; 0 without people."""
+    if not scene.people:
+        return 0.0
+    terrain, person = Terrain(scene), scene.people[0]
+    at = np.array([[person.x]], np.float32), np.array([[person.z]], np.float32)
+    rise = float(terrain.ground(*at).bare[0, 0]) + scene.eye - camera_height(terrain, scene)
+    return rise / person.z
 
 
 def _score(scene: Scene, terrain: Terrain) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from taming.worlds.scene import FAR, Scene
 from taming.worlds.terrain import Ground, Terrain
 
-_STEPS = 420
+_STEPS = 360
 _PIXEL = 0.0036  # tangent of the pixel that detail is made for, whatever the size rendered
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from taming.worlds.compose import best_place
+from taming.worlds.compose import best_place, climb_to_people
 from taming.worlds.scene import BIOMES, Cover, Look, Relief, Scene, Sky
 from taming.worlds.wardrobe import sample_people
 
@@ -52,7 +52,8 @@ def sample_scene(seed: int, people: bool = False) -> Scene:
     )
     if people:
         scene = sample_people(scene, np.random.default_rng((seed, 2)))
-    return replace(scene, place=best_place(scene, np.random.default_rng((seed, 3))))
+    scene = replace(scene, place=best_place(scene, np.random.default_rng((seed, 3))))
+    return replace(scene, pitch=scene.pitch + climb_to_people(scene))
 
 
 def _hour(rng: np.random.Generator) -> tuple[str, float]:

@@ -84,7 +84,7 @@ def sample_people(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene with one to three people near the camera, and a lens and ground to suit them."""
     half = float(np.tan(np.radians(scene.fov / 2)))
     number = int(rng.choice([1, 2, 3], p=[0.66, 0.24, 0.10]))
-    fill = float(rng.uniform(0.55, 0.92) if rng.random() < 0.6 else rng.uniform(0.28, 0.55))
+    fill = float(rng.uniform(0.55, 0.86) if rng.random() < 0.6 else rng.uniform(0.28, 0.55))
     fill *= 1.0 if number == 1 else 0.8
     z = 1.75 / (2 * half * fill)
     gap = 2.0 * half * z * float(rng.uniform(0.24, 0.34))
