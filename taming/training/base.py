@@ -53,6 +53,14 @@ class StageTraining(pl.LightningModule):
                 if name in COMPILED:
                     part.compile()
 
+    def on_train_start(self) -> None:
+        """What is asked for now counts, not the options that a checkpoint's optimisers bring."""
+        asked: Any = self.configure_optimizers()
+        wanted = asked if isinstance(asked, list) else [asked]
+        for optimizer, new in zip(self.trainer.optimizers, wanted, strict=True):
+            for group, options in zip(optimizer.param_groups, new.param_groups, strict=True):
+                group.update({name: v for name, v in options.items() if name != "params"})
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Noise within a step comes from (seed, batch, device): a resumed run draws the same."""
         source = np.random.SeedSequence((self.seed, self.batches, self.global_rank))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import signal
 import threading
 import time
@@ -162,6 +163,7 @@ class SaveRun(StageCallback):
                 self.export(pl_module)
 
     def save(self, trainer: pl.Trainer, module: StageTraining) -> None:
+        check_finite(trainer.callback_metrics, module.steps_done())
         trainer.save_checkpoint(self.folder / LAST, weights_only=False)  # optimisers too
         if trainer.is_global_zero:
             if self.keep == "last" or self.best is None:
@@ -229,6 +231,7 @@ class WriteHistory(StageCallback):
             metrics = trainer.callback_metrics
             named = {k: v for k, v in metrics.items() if not k.startswith("validation/")}
             self.write(trainer, step, named)
+            check_finite(metrics, step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageTraining)
@@ -260,6 +263,16 @@ class WriteHistory(StageCallback):
             header, *rows = csv.reader(file)
         with atomic_write(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) <= step)])
+
+
+def check_finite(metrics: Mapping[str, Any], step: int) -> None:
+    """Numbers of a broken training must neither replace good weights nor cost another hour."""
+    for name, value in sorted(metrics.items()):
+        if name.startswith("train/") and not math.isfinite(float(value)):
+            raise ValueError(
+                f"{name} is {float(value)} at step {step}, the weights saved before are kept; "
+                f"lower the learning rate or give trainer.gradient_clip_val"
+            )
 
 
 def agreed(trainer: pl.Trainer, wanted: bool) -> bool:

@@ -81,6 +81,7 @@ class FirstStageTraining(StageTraining):
         ]
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         if isinstance(self.loss.perceptual_loss, LPIPS):
             self.loss.perceptual_loss.prepare()
         if self.max_steps > 0 and self.steps >= self.max_steps:

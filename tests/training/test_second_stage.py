@@ -198,8 +198,14 @@ def test_settings_given_at_a_resume_are_used(quick: Second, tmp_path: Path) -> N
     """A scheduler's state would bring the old learning rate back."""
     folder = run(quick({"max_steps": 4}), tmp_path)
     changed = {"model": {"learning_rate": 1e-5}, "trainer": {"max_steps": 6}}
+    changed["training"] = {"betas": [0.8, 0.9], "weight_decay": 0.2}
     run(changed, folder, resume=folder)
     assert history(folder, "learning_rate")[6] == pytest.approx(1e-5)
+    decayed, plainly = torch.load(folder / LAST, weights_only=True)["optimizer_states"][0][
+        "param_groups"
+    ]
+    assert decayed["betas"] == plainly["betas"] == (0.8, 0.9)
+    assert (decayed["weight_decay"], plainly["weight_decay"]) == (0.2, 0.0)
     assert plain(load_config(folder / "config.yaml"))["training"]["warmup_steps"] == 2
 
 
@@ -209,6 +215,26 @@ def test_a_checkpoint_of_another_architecture_is_refused(quick: Second, tmp_path
     with pytest.raises(CheckpointError, match=r"last\.ckpt does not fit this MultiTaskTransformer"):
         run(wider, folder, resume=folder)
     assert (folder / LAST).is_file(), "a run that could not be resumed was removed"
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_weights(
+    quick: Second, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(quick({"max_steps": 2}), tmp_path)
+    before = (folder / WEIGHTS).read_bytes()
+    forward = SecondStageTraining._loss
+
+    def break_down(self: Any, batch: Any) -> Any:
+        loss, logs = forward(self, batch)
+        return loss * torch.nan, {**logs, "loss": loss.detach() * torch.nan}
+
+    monkeypatch.setattr(SecondStageTraining, "_loss", break_down)
+    with pytest.raises(ValueError, match=r"train/loss is nan at step 6, .*lower the learning rate"):
+        run({"trainer": {"max_steps": 6}, "training": {"log_every": 50}}, folder, resume=folder)
+    run_on = {"trainer": {"max_steps": 6}, "training": {"log_every": 1}}
+    with pytest.raises(ValueError, match="train/loss is nan at step 3"):
+        run(run_on, folder, resume=folder)
+    assert (folder / WEIGHTS).read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_refused(quick: Second, tmp_path: Path) -> None:
