@@ -169,3 +169,20 @@ def second(scenes: Path, second_stage: Callable[..., Config]) -> Callable[..., C
         }
 
     return build
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that every second stage with the same data reads."""
+    return tmp_path_factory.mktemp("shared") / "cache"
+
+
+@pytest.fixture
+def quick(second: Callable[..., Config], shared: Path) -> Callable[..., Config]:
+    """`second`, reading the shared cache."""
+
+    def build(*args: Any, data: Config | None = None, **options: Any) -> Config:
+        codes = {"draws": 2, "cache": str(shared), **(data or {}).pop("codes", {})}
+        return second(*args, data={"codes": codes, **(data or {})}, **options)
+
+    return build
