@@ -10,7 +10,7 @@ painted in windows. It knows nothing of training.
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -30,8 +30,6 @@ from taming.provenance import attach, describe_tensor, read_record, restore_tens
 from taming.sampling import UNKNOWN, Filters, Window, sample_windows, spread_orders
 from taming.transformer.decoder import Branch, Decoder
 from taming.transformer.multi_task import MultiTaskTransformer
-
-logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 Guidance = float | Mapping[str, float]
@@ -279,13 +277,12 @@ class Pipeline:
         in windows, so that nothing of the map is lost or squeezed.
         """
         model = self._second_stage()
-        for source in given.values():
-            if isinstance(source, tuple) and len(source) == 2:
-                source = source[0]
-            try:
-                height, width = as_image(source).shape[:2]
-            except (ValueError, TypeError):
+        for name, source in given.items():
+            blank = model.conditions[name].blank(model.sizes[0])
+            shape = _shape_of(source) if blank.shape[-2:] == model.sizes[0] else None
+            if shape is None:
                 continue  # a sentence, a class, a list of joints: these have no shape
+            height, width = shape
             near = min(model.sizes, key=lambda size: _stretch(size, (height, width)))
             if _stretch(near, (height, width)) < 0.1:
                 return near
@@ -349,6 +346,22 @@ def _floats(values: Mapping[str, Any]) -> dict[str, float | None]:
 def _stretch(one: Size, other: Size) -> float:
     """How far two shapes differ: |log| of the ratio of their aspects."""
     return abs(float(np.log(one[0] * other[1] / (one[1] * other[0]))))
+
+
+def _shape_of(source: Any) -> Size | None:
+    """Height and width of a map as people hand it in, None where there is no telling."""
+    if isinstance(source, tuple | list) and len(source) == 2:
+        source = source[0]  # of a picture and its mask
+    try:
+        if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".npy"):
+            source = np.load(source, mmap_mode="r")
+        # Values do not matter here: a depth in metres is no picture, but has a shape.
+        shape = tuple(getattr(source, "shape", ())) or as_image(source).shape
+    except (ValueError, TypeError, OSError):
+        return None
+    planes = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[-1] not in (1, 3, 4)
+    sides = shape[1:] if planes else shape[:2]
+    return (int(sides[0]), int(sides[1])) if len(sides) == 2 and min(sides) > 0 else None
 
 
 def _as_size(size: Size | int) -> Size:

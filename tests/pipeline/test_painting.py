@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from taming.config import instantiate_from_config
 from taming.pipeline import Pipeline
 from taming.provenance import read_record
 from taming.transformer.decoder import Decoder
@@ -148,6 +149,21 @@ def test_guidance_keeps_its_meaning_when_the_control_stands_in_front(
 def test_without_a_size_a_picture_has_the_shape_of_its_map(pipeline, shape, expected) -> None:
     height, width = pipeline.paint(labels=np.zeros(shape, np.uint8), steps=1)[0].size[::-1]
     assert (height, width) == expected
+
+
+def test_a_depth_in_metres_has_a_shape_though_it_is_no_picture(pipeline, tmp_path) -> None:
+    depth = np.linspace(1.0, 9.0, 16 * 64, dtype=np.float32).reshape(16, 64)
+    np.save(tmp_path / "depth.npy", depth)
+    for source in (depth, tmp_path / "depth.npy", str(tmp_path / "depth.npy")):
+        assert pipeline.paint(depth=source, steps=1)[0].size == (64, 16)
+
+
+def test_joints_have_no_shape(second_stage) -> None:
+    config = second_stage(("depth",))
+    pose = {"target": "taming.cond_stage.pose.Pose", "params": {}}
+    config["params"]["cond_stage_config"]["pose"] = pose
+    people = np.random.default_rng(0).uniform(0, 1, (1, 17, 3))
+    assert Pipeline(instantiate_from_config(config)).paint(pose=people, steps=1)[0].size == (24, 16)
 
 
 def test_without_map_or_size_a_picture_has_the_first_size_trained_on(pipeline) -> None:
