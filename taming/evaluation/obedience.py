@@ -27,6 +27,7 @@ from torch import Tensor
 
 from taming.cond_stage.base import Condition
 from taming.config import instantiate_from_config, load_config, plain
+from taming.console import progress_bar
 from taming.data.datamodule import ImageData
 from taming.data.image_list import ImageList, expanded
 from taming.data.transforms import to_image
@@ -34,7 +35,7 @@ from taming.evaluation.figures import draw_curves, sample_sheet
 from taming.evaluation.judge_training import Progress, judge_of
 from taming.evaluation.judges import JUDGES, Judge, JudgeConfig
 from taming.evaluation.measures import HEADLINE, Measures, derangement, ratio
-from taming.evaluation.report import Track, print_table, progress_bars, silent, write_json
+from taming.evaluation.report import Track, print_table, silent, write_json
 from taming.loading import load
 from taming.pipeline import Pipeline
 from taming.transformer.multi_task import MultiTaskTransformer
@@ -77,10 +78,10 @@ def evaluate(
     steps: int | None = 24,
     judge_steps: int = JudgeConfig.steps,
     seed: int = 0,
-    track: Track | None = None,
+    track: Track = silent,
 ) -> dict[str, Any]:
     """The report of a second-stage run, also written to `out` with its figures."""
-    run, track = Path(run), track or silent
+    run = Path(run)
     pipeline = load(run)
     conditions = conditions_of(pipeline)
     data = open_data(run, conditions)
@@ -92,22 +93,30 @@ def evaluate(
         for name in task.conditions:
             if (task.set, name) not in panel:
                 entry = entry_of(data, task.set)
-                panel[task.set, name] = judge_of(
-                    judges, name, str(expanded(entry.path)), sizes[task.set], entry.ignore,
-                    judge_steps, track(f"training the judge of {name} on {task.set}"),
-                )  # fmt: skip
+                path = str(expanded(entry.path))
+                with track(f"judge of {name} on {task.set}") as progress:
+                    panel[task.set, name] = judge_of(
+                        judges, name, path, sizes[task.set], entry.ignore, judge_steps, progress
+                    )
 
     def paint(values: dict[str, Tensor], size: tuple[int, int], number: int) -> Image.Image:
         settings = {"steps": steps, "guidance": guidance}
         return pipeline.paint_values(values, size, seeds=[number], **settings)[0]
 
     report: dict[str, Any] = {
-        "run": str(run), "model": pipeline.fingerprint, "records": count, "seed": seed,
-        "guidance": guidance, "steps": steps, "headline": HEADLINE, "tasks": {},
-    }  # fmt: skip
+        "run": str(run),
+        "model": pipeline.fingerprint,
+        "settings": {"seed": seed, "guidance": guidance, "steps": steps},
+        "judges": {f"{part}:{name}": described(each) for (part, name), each in panel.items()},
+        "headline": HEADLINE,
+        "records": {},
+        "tasks": {},
+    }
     for task in chosen:
         records = held_out(data, task, conditions, count, seed)
-        samples = painted(records, sizes[task.set], paint, track(f"painting {task}"))
+        report["records"][str(task)] = len(records)
+        with track(f"painting {task}") as progress:
+            samples = painted(records, sizes[task.set], paint, progress)
         reconstructed = [pipeline.reconstruct(record.picture)[0] for record in records]
         named = {name: panel[task.set, name] for name in task.conditions}
         report["tasks"][str(task)] = judged(
@@ -118,6 +127,12 @@ def evaluate(
     if (run / "history.csv").is_file():
         draw_curves(run / "history.csv", out / "curves.png")
     return report
+
+
+def described(judge: Judge) -> dict[str, int]:
+    """What a reader wants to know of a judge: how much it could learn, and how long it did."""
+    parameters = sum(parameter.numel() for parameter in judge.parameters())
+    return {"parameters": parameters, "steps": judge.config.steps}
 
 
 # --- what is asked -------------------------------------------------------------------------------
@@ -304,8 +319,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     given = vars(parser.parse_args(words))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with progress_bars() as track:
-        report = evaluate(given.pop("run"), **given, track=track)
+    report = evaluate(given.pop("run"), **given, track=progress_bar)
     for task, conditions in report["tasks"].items():
         for name, measures in conditions.items():
             print_table(f"{task}, judge of {name}", measures, HEADLINE[name])

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from taming.config import instantiate_from_config, load_config, plain
+from taming.console import progress_bar
 from taming.data.batch import collate
 from taming.data.datamodule import ImageData
 from taming.data.image_list import ImageList
-from taming.evaluation.report import Track, print_table, progress_bars, silent, write_json
+from taming.evaluation.report import Track, print_table, silent, write_json
 from taming.first_stage.quantize_base import perplexity, usage
 from taming.first_stage.vqgan import VQModel
 from taming.loading import load
@@ -51,7 +52,8 @@ def evaluate(
     counts = torch.zeros(first_stage.codebook_size)
     for part in open_sets(Path(run), size, set_sizes or {}):
         assert part.draw is not None
-        values, own = measured(first_stage, part, count, track(f"reconstructing {part.name}"))
+        with track(f"reconstructing {part.name}") as progress:
+            values, own = measured(first_stage, part, count, progress)
         report[part.name] = summary(values, own) | {"size": list(part.draw.size)}
         psnr += values
         counts += own
@@ -145,11 +147,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with progress_bars() as track:
-        sizes = dict(given.set_size)
-        report = evaluate(
-            given.run, size=given.size, set_sizes=sizes, count=given.count, track=track
-        )
+    sizes = dict(given.set_size)
+    report = evaluate(
+        given.run, size=given.size, set_sizes=sizes, count=given.count, track=progress_bar
+    )
     write_json(report, given.out / "reconstruction.json")
     rows = {name: {k: v for k, v in row.items() if k != "size"} for name, row in report.items()}
     print_table(f"held-out reconstructions of {given.run}", rows, "all")

@@ -1,42 +1,23 @@
-"""Numbers for people and for programs: tables and progress on the terminal, JSON in a file."""
+"""Numbers for people and for programs: a table on the terminal, JSON in a file."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from taming.checkpoint import atomic_write
 
-Track = Callable[[str], Callable[[int, int], None]]  # what is done -> (done, in all)
+# What is done -> a context that gives what is called with (done, in all): `console.progress_bar`.
+Track = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
-def silent(what: str) -> Callable[[int, int], None]:
+def silent(what: str) -> AbstractContextManager[Callable[[int, int], None]]:
     """A `Track` that shows nothing."""
-    return lambda done, places: None
-
-
-@contextmanager
-def progress_bars() -> Iterator[Track]:
-    """A `Track` with one bar, and the time left, for each thing that is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-
-        def track(what: str) -> Callable[[int, int], None]:
-            bar = None
-
-            def update(done: int, places: int) -> None:
-                nonlocal bar
-                bar = bars.add_task(what) if bar is None else bar
-                bars.update(bar, completed=done, total=places)
-
-            return update
-
-        yield track
+    return nullcontext(lambda done, places: None)
 
 
 def print_table(

@@ -1,5 +1,7 @@
 """Obedience: painters that copy the truth, painters that ignore it, and the report between."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from taming.checkpoint import save_weights
 from taming.cond_stage.depth import Depth
 from taming.cond_stage.labels import Labels
+from taming.config import instantiate_from_config, to_yaml
 from taming.data.transforms import to_image
 from taming.evaluation.figures import draw_curves, grouped, read_history, sample_sheet
 from taming.evaluation.judges import DepthJudge, JudgeConfig, LabelJudge
@@ -18,6 +22,7 @@ from taming.evaluation.obedience import (
     Record,
     Task,
     checked,
+    evaluate,
     judged,
     painted,
     parse_task,
@@ -141,3 +146,37 @@ def test_curves_are_drawn_from_a_history(tmp_path: Path) -> None:
     assert panels == {"loss": {"train": [(1, 3.0), (2, 2.0)], "validation": [(2, 2.5)]}}
     draw_curves(tmp_path / "history.csv", tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 300
+
+
+@pytest.fixture
+def run(tmp_path: Path, blocks: Path, second_stage: Callable[..., dict[str, Any]]) -> Path:
+    """The directory of a second-stage run that nobody has trained."""
+    model = second_stage(("labels", "depth"), sizes=((32, 48),), width=16, layers=2)
+    model["params"]["cond_stage_config"]["labels"]["params"]["names"] = ["block", "ground"]
+    sets = [{"path": str(blocks), "size": [32, 48]}]
+    params = {"sets": sets, "batch_size": 2, "codes": {"draws": 1}}
+    data = {"target": "taming.training.codes_data.CodesData", "params": params}
+    folder = tmp_path / "run"
+    save_weights(folder / "weights.safetensors", instantiate_from_config(model).state_dict())
+    (folder / "config.yaml").write_text(to_yaml({"model": model, "data": data}))
+    return folder
+
+
+def test_a_run_is_judged_from_its_directory_alone(run: Path, tmp_path: Path) -> None:
+    tasks = [Task("blocks", ("depth", "labels"))]
+    options: dict[str, Any] = {"count": 4, "steps": 2, "judge_steps": 2, "tasks": tasks}
+    report = evaluate(run, tmp_path / "judges", tmp_path / "out", **options)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert report["records"] == {"blocks:depth+labels": 4}
+    assert report["judges"]["blocks:depth"]["steps"] == 2
+    scores = report["tasks"]["blocks:depth+labels"]
+    columns = {"true", "true, shuffled", "reconstructed", "sampled", "shuffled", "ratio"}
+    assert set(scores["labels"]["mIoU"]) == set(scores["depth"]["RMSE"]) == columns
+    assert (tmp_path / "out" / "blocks_depth+labels.png").is_file()
+    again = evaluate(run, tmp_path / "judges", tmp_path / "again", **options)
+    assert again == report  # judges and seeds are the same
+
+
+def test_a_task_of_another_set_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"blocks:depth, blocks:labels"):
+        evaluate(run, tmp_path, tmp_path, tasks=[Task("rooms", ("depth",))])
