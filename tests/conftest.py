@@ -1,5 +1,6 @@
 """What every test shares: settings made before torch is imported, photographs, a tiny model."""
 
+import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def second_stage() -> Callable[..., dict[str, Any]]:
             "transformer.multi_task.MultiTaskTransformer",
             first_stage_config=section(
                 "first_stage.vqgan.VQModel",
-                ddconfig=tokenizer,
+                ddconfig=dict(tokenizer),
                 n_embed=16,
                 embed_dim=4,
                 quantizer=section("first_stage.quantize.VectorQuantizer", normalize=True),
@@ -70,7 +71,7 @@ def second_stage() -> Callable[..., dict[str, Any]]:
             transformer_config=section(
                 "transformer.any_order.AnyOrderTransformer", **{**sizes_of_it, **transformer}
             ),
-            cond_stage_config={name: conditions[name] for name in names},
+            cond_stage_config={name: copy.deepcopy(conditions[name]) for name in names},
             sizes=[list(size) for size in sizes],
         )
 

@@ -10,6 +10,7 @@ be missing from any image; dropping one in training, leaving it out at sampling 
 are the same tensor, which is what classifier-free guidance (arXiv 2207.12598) subtracts.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -30,7 +31,7 @@ class Combined(NamedTuple):
     prefix: Tensor  # (B, P, C), P = 0 where there is no prefix condition
 
 
-class Condition(nn.Module):
+class Condition(nn.Module, ABC):
     """One kind of condition. Subclass `ControlCondition` or `PrefixCondition`."""
 
     name: ClassVar[str]
@@ -44,35 +45,35 @@ class Condition(nn.Module):
             raise ValueError(f"{type(self).__name__}: width is {width}; it must be positive")
         self.width = width
 
+    @abstractmethod
     def read(self, source: Any, size: Size) -> Tensor:
         """One value from what a user has: a path, a picture, an array.
 
         ValueError says which file, what is in it, and what to do.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         """One value from a training sample; None where the sample does not have it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blank(self, size: Size) -> Tensor:
         """A value of the right shape and type, to fill the place of an absent one in a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, values: Tensor, grid: Size | None = None) -> Tensor:
         """Stacked values -> (B, C, h, w) or (B, P, C).
 
         `grid` is (h, w); only values that do not carry a size of their own, such as poses, need it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def null(self, batch: int, grid: Size) -> Tensor:
         """The absent condition, in the shape of `embed`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
         """A picture of one value, uint8 (H, W, 3); `size` for values without one of their own."""
-        raise NotImplementedError
 
 
 class ControlEncoder(nn.Module):
@@ -156,9 +157,9 @@ class PrefixCondition(Condition):
         self.tokens = tokens
         self.absent = nn.Parameter(torch.randn(tokens, width) * 0.02)
 
+    @abstractmethod
     def features(self, values: Tensor) -> Tensor:
         """Stacked values -> (B, P*C)."""
-        raise NotImplementedError
 
     def embed(self, values: Tensor, grid: Size | None = None) -> Tensor:
         return rearrange(self.features(values), "b (p c) -> b p c", p=self.tokens)

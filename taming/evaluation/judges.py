@@ -12,6 +12,7 @@ size. What comes out is read as class scores, inverse depth, or maps of where ea
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-class Judge(nn.Module):
+class Judge(nn.Module, ABC):
     """One network and what its outputs mean. Subclasses are the three tasks."""
 
     annotation: ClassVar[str]  # key of a sample and of `present` in a batch
@@ -121,21 +122,21 @@ class Judge(nn.Module):
         self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.register_buffer("mean", mean)
 
+    @abstractmethod
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
         """Of pictures (B, 3, H, W) whose truth is in the batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, images: Tensor) -> Tensor:
         """What the judge sees in pictures (B, 3, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target(self, value: Tensor, names: Sequence[str] = ()) -> Tensor:
         """The value of a condition in the judge's terms; `names` are the condition's labels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
         """See `taming.evaluation.measures`."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:

@@ -5,6 +5,7 @@ knows nothing of images or of the networks around it. Everything is computed in 
 inside autocast: in bfloat16 neighbouring codes tie.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ def usage(counts: Tensor) -> float:
     return float((counts > 0).float().mean())
 
 
-class Quantizer(nn.Module):
+class Quantizer(nn.Module, ABC):
     """The contract: `forward`, `nearest`, `lookup`; V = `codebook_size`, D = `codebook_dim`."""
 
     def __init__(self, codebook_size: int, codebook_dim: int) -> None:
@@ -51,17 +52,17 @@ class Quantizer(nn.Module):
         self.codebook_size = codebook_size
         self.codebook_dim = codebook_dim
 
+    @abstractmethod
     def forward(self, z: Tensor) -> Quantized:
         """z (B,D,h,w) of any float type."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nearest(self, z: Tensor) -> Tensor:
         """(B,D,h,w) -> int64 (B,h,w): the codes that `forward` uses outside training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
         """int64 (B,h,w) in [0,V) -> (B,D,h,w), equal to `forward(z).z_q` of those codes."""
-        raise NotImplementedError
 
     def get_codebook_entry(
         self, indices: Tensor, shape: tuple[int, int, int, int] | None = None

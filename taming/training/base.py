@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -86,9 +87,9 @@ class StageTraining(pl.LightningModule):
         """How many of them there will be, where that is known."""
         return self.trainer.max_steps if self.trainer.max_steps > 0 else None
 
+    @abstractmethod
     def pictures(self) -> dict[str, np.ndarray]:
         """Grids to look at, uint8 (H, W, 3), by name; with the averaged weights."""
-        raise NotImplementedError
 
     def export(self) -> dict[str, Tensor]:
         """The weights that are kept: averaged, without losses."""
