@@ -24,7 +24,7 @@ BASE = [
     "safetensors",
     "torch>=2.4",
     "transformers",
-    "typer>=0.12",
+    "typer>=0.15",
 ]
 
 EXTRAS = {

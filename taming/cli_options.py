@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their words mean.
+"""What several commands share: options, what their words mean, and how pictures are saved.
 
 A group of options is one function: its parameters declare them, its result is what the pipeline is
 called with. Knows no command.
@@ -6,11 +6,16 @@ called with. Knows no command.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Words = Annotated[
     list[str] | None,
@@ -137,3 +142,26 @@ def parse_guidance(text: str) -> float | dict[str, float]:
         raise ValueError(
             f"guidance '{text}': give one number, or condition=number pairs such as depth=2,text=4"
         ) from None
+
+
+def save(
+    images: "Sequence[Image.Image]", names: Sequence[int | str], out: Path, grid: bool
+) -> None:
+    """One file a picture, or all in one; `out` is a file if named like one, else a folder."""
+    from taming.provenance import save_png
+    from taming.worlds import contact_sheet
+
+    words = [f"{name:04d}" if isinstance(name, int) else name for name in names]
+    to_file = out.suffix.lower() in PICTURE_SUFFIXES
+    if grid:
+        files = [out if to_file else out / "grid.png"]
+        images = [contact_sheet(images, columns=4)]
+    elif not to_file:
+        files = [out / f"{word}.png" for word in words]
+    elif len(images) == 1:
+        files = [out]
+    else:
+        files = [out.with_stem(f"{out.stem}-{word}") for word in words]
+    for image, file in zip(images, files, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        print(save_png(image, file))

@@ -16,6 +16,7 @@ MAX_LINES = 400
 
 # A room may import itself and every room before it.
 ORDER = [
+    "_old_paths",
     "console",
     "config",
     "checkpoint",
@@ -31,7 +32,11 @@ ORDER = [
     "training",
     "evaluation",
     "serving",
+    "doctor",
     "cli_options",
+    "cli_train",
+    "cli_paint",
+    "cli_data",
     "cli",
 ]
 MODELS = ["first_stage", "cond_stage", "transformer"]

@@ -1,0 +1,44 @@
+"""Commands around training and painting: rendered training sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from taming.cli_options import parse_size, save
+from taming.console import progress_bar
+
+SHEET = 32  # scenes on a contact sheet
+
+app = typer.Typer()  # its commands are merged into those of cli.py
+
+
+@app.command()
+def worlds(
+    count: Annotated[int, Option(help="How many scenes.", min=1)],
+    out: Annotated[Path, Option("--out", "-o", help="Folder of the set.")],
+    size: Annotated[str, Option(metavar="HxW", help="Pixels.")] = "128",
+    seed: Annotated[int, Option(help="Same seed, same scenes, at any size.", min=0)] = 0,
+    people: Annotated[
+        bool | None,
+        Option("--people/--no-people", help="Without it: if the extra 'people' is installed."),
+    ] = None,
+    sheet: Annotated[Path | None, Option(help="Also a contact sheet of the first scenes.")] = None,
+) -> None:
+    """Renders scenes with exact depth, labels, poses, captions and classes: a training set.
+
+    \b
+    Example:
+      taming worlds --count 2000 --size 128 --people --out data/worlds
+    """
+    from taming.worlds import contact_sheet, render_set
+
+    with progress_bar("rendering") as progress:
+        folder = render_set(count, parse_size(size), out, seed, people, progress=progress)
+    print(folder)
+    if sheet is not None:
+        from PIL import Image
+
+        first = sorted((folder / "images").iterdir())[:SHEET]
+        save([contact_sheet([Image.open(path) for path in first], 8)], [""], sheet, grid=False)
