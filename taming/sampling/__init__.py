@@ -3,18 +3,31 @@
 from taming.sampling.autoregressive import UNKNOWN, NextLogits, sample
 from taming.sampling.filters import Filters, apply_filters, draw, guide
 from taming.sampling.parallel import group_sizes
-from taming.sampling.sliding_window import Window, sample_windows, spread_orders, window_places
+from taming.sampling.sliding_window import (
+    Visit,
+    Window,
+    WindowRule,
+    published_visits,
+    sample_sequence,
+    sample_windows,
+    spread_orders,
+    window_places,
+)
 
 __all__ = [
     "UNKNOWN",
     "Filters",
     "NextLogits",
+    "Visit",
     "Window",
+    "WindowRule",
     "apply_filters",
     "draw",
     "group_sizes",
     "guide",
+    "published_visits",
     "sample",
+    "sample_sequence",
     "sample_windows",
     "spread_orders",
     "window_places",

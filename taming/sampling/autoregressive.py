@@ -33,6 +33,7 @@ def sample(
     filters: Filters = Filters(),  # noqa: B008 - frozen
     generators: Sequence[torch.Generator] = (),  # one per image
     callback: Callable[[int, Tensor], None] | None = None,  # step, codes so far
+    fed: int = 0,  # how many cells at the front of the order `next_logits` has been fed before
 ) -> Tensor:
     """Codes (B, T) by cell; known codes are returned as they were.
 
@@ -52,7 +53,7 @@ def sample(
         raise ValueError(f"groups of {sum(group_sizes)} cells for {total - count} unknown cells")
 
     codes = known.clone()
-    fed, done = 0, count  # places in the order: what the model has seen, what is decided
+    done = count  # places in the order that are decided; those up to `fed` the model has seen
     for step, size in enumerate(group_sizes):
         fresh, targets = order[:, fed:done], order[:, done : done + size]
         logits = next_logits(codes.gather(1, fresh), fresh, targets)  # (B, m, V)
