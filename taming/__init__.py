@@ -11,6 +11,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from taming import _old_paths
+
 if TYPE_CHECKING:
     from taming.loading import load
     from taming.pipeline import Pipeline
@@ -29,7 +31,12 @@ _HOMES = {
 }
 
 
+_old_paths.install()
+
+
 def __getattr__(name: str) -> Any:
+    if f"taming.{name}" in _old_paths.OLD_PATHS:  # `import taming; taming.models.vqgan`
+        return importlib.import_module(f"taming.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'taming' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -24,9 +24,11 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from taming import _old_paths
+
 logger = logging.getLogger(__name__)
 
-PREFIXES = ("taming.", "main.", "torch.", "pytorch_lightning.")
+PREFIXES = ("taming.", "torch.", "pytorch_lightning.")
 PREFIXES_VARIABLE = "TAMING_TARGETS"  # "mine.,lab.models." adds packages of one's own
 
 T = TypeVar("T")
@@ -129,10 +131,14 @@ def allowed_prefixes() -> tuple[str, ...]:
 
 
 def get_obj_from_str(path: str) -> Any:
-    """The class or function that `package.module.Name` names; ConfigError with the nearest name."""
+    """The class or function that `package.module.Name` names; ConfigError with the nearest name.
+
+    Paths of CompVis taming-transformers, `main.Name` included, mean what lives elsewhere now.
+    """
     prefixes = allowed_prefixes()
     if not isinstance(path, str) or "." not in path:
         raise ConfigError(f"target {path!r} is not of the form package.module.Name")
+    path = _translated(path)
     if not path.startswith(prefixes):
         raise ConfigError(
             f"target '{path}' is outside the packages a configuration may name "
@@ -156,10 +162,21 @@ def get_obj_from_str(path: str) -> Any:
     return found
 
 
+def _translated(path: str) -> str:
+    """An old path as the new one, without importing what else may go by the old name."""
+    try:
+        return _old_paths.new_target(path) or path
+    except KeyError:
+        module, _, name = path.rpartition(".")
+        hint = nearest(name, _old_paths.OLD_PATHS[module])
+        raise ConfigError(f"target '{path}': no '{name}' in {module}; {hint}") from None
+
+
 def _submodules(package_name: str) -> list[str]:
     package = importlib.import_module(package_name) if package_name else None
     folders = getattr(package, "__path__", [])
-    return [p.stem for folder in folders for p in Path(folder).glob("[!_.]*") if p.suffix != ".pyi"]
+    files = [p for folder in folders for p in Path(folder).glob("[!_.]*") if p.suffix != ".pyi"]
+    return [p.stem for p in files] + _old_paths.submodules(package_name)
 
 
 def _check_origin(path: str, found: Any, prefixes: tuple[str, ...]) -> None:
