@@ -40,7 +40,7 @@ def test_picture_i_depends_on_seed_i_and_never_on_its_neighbours(pipeline, label
 
 def test_more_pictures_than_fit_at_once_are_the_same_pictures(pipeline, monkeypatch) -> None:
     whole = pipeline.paint(seeds=range(5), steps=4)
-    monkeypatch.setattr("taming.pipeline.PICTURES_AT_ONCE", 2)
+    monkeypatch.setattr("taming.painting.PICTURES_AT_ONCE", 2)
     for one, other in zip(pipeline.paint(seeds=range(5), steps=4), whole, strict=True):
         assert np.array_equal(one, other)
 

@@ -1,0 +1,240 @@
+"""What every pipeline does, whatever its second stage: seeds, batches, records, kept pixels.
+
+A `Painter` turns codes into pictures that carry what made them and can be painted again from it. A
+subclass says how conditions are read and how codes are drawn. One seed per picture: picture i
+depends on its own seed and never on its neighbours. It knows no second stage and no sampling rule.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor, nn
+
+from taming.checkpoint import tensor_hash
+from taming.cond_stage.holes import fill_hole, known_cells
+from taming.cond_stage.known import Known
+from taming.cond_stage.sources import as_image, to_float
+from taming.first_stage.vqgan import VQModel
+from taming.provenance import attach, describe_tensor, read_record, restore_tensor
+from taming.sampling import UNKNOWN
+
+Size = tuple[int, int]
+Progress = Callable[[int, int], None]  # done, in all
+
+PICTURES_AT_ONCE = 16
+
+
+class Painter(ABC):
+    """A trained model, ready to paint. Make one with `taming.load`."""
+
+    def __init__(self, model: nn.Module, first_stage: VQModel, name: str = "") -> None:
+        self.model = model.eval()
+        self.first_stage = first_stage
+        self.name = name
+        self._fingerprint: str | None = None
+
+    @property
+    @abstractmethod
+    def conditions(self) -> list[str]:
+        """What this model can paint from."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, which a picture keeps to say what made it."""
+        if self._fingerprint is None:
+            self._fingerprint = tensor_hash(self.model.state_dict())
+        return self._fingerprint
+
+    def reconstruct(self, images: Any | Sequence[Any]) -> list[Image.Image]:
+        """Pictures through the codebook and back: the limit of what this model can paint."""
+        sources = images if isinstance(images, list | tuple) else [images]
+        results = []
+        for source in sources:
+            pixels = self._for_first_stage(to_float(as_image(source)))
+            with torch.inference_mode():
+                decoded = self.first_stage.decode(self.first_stage.encode(pixels).z_q)
+            results.append(Image.fromarray(to_uint8(decoded)[0]))
+        return results
+
+    def repaint(self, source: Any, **conditions: Any) -> Image.Image:
+        """Paint a saved PNG again from what it says of itself; the same model gives the same bits.
+
+        Conditions that were too large to be kept in the file are to be given again.
+        """
+        record = read_record(source)
+        if record["model"] != self.fingerprint:
+            raise ValueError(
+                f'{source} was painted by the model {record["model"][:12]} ("{record["name"]}"), '
+                f"this one is {self.fingerprint[:12]}; load that one"
+            )
+        settings = dict(record["settings"])
+        given, _ = self._read(conditions, tuple(settings["size"]))
+        values = {
+            name: given[name] if name in given else restore_tensor(kept, name)
+            for name, kept in record["conditions"].items()
+        }
+        for name, value in given.items():
+            kept = record["conditions"].get(name, {})
+            if describe_tensor(value)["sha256"] != kept.get("sha256"):
+                raise ValueError(f"{name} is not the one that {source} was painted from")
+        codes = restore_tensor(record["codes"], "codes") if record["codes"] else None
+        return self._paint(settings, values, codes, [record["seed"]], None)[0]
+
+    # ---- what a subclass says -------------------------------------------------------------------
+
+    @abstractmethod
+    def grid(self, size: Size) -> Size:
+        """The latent grid of a picture; ValueError if it cannot be of this size."""
+
+    @abstractmethod
+    def _read(
+        self, conditions: Mapping[str, Any], size: Size | int | None
+    ) -> tuple[dict[str, Tensor], Size]:
+        """Values of the conditions, and the size H x W that they were read for."""
+
+    @abstractmethod
+    def _draw(
+        self,
+        settings: Mapping[str, Any],
+        values: Mapping[str, Tensor],  # one value for each condition, shared by all seeds
+        codes: Tensor | None,  # (h, w) of the picture that is varied
+        generators: Sequence[torch.Generator],  # one for each picture
+        report: Progress,
+    ) -> Tensor:
+        """Codes (B, h, w), one picture for each generator."""
+
+    def _at_once(self, codes: Tensor | None, grid: Size) -> int:
+        """How many pictures are drawn in one batch."""
+        return PICTURES_AT_ONCE
+
+    # ---- the one way to paint -------------------------------------------------------------------
+
+    def _paint(
+        self,
+        settings: Mapping[str, Any],
+        values: Mapping[str, Tensor],  # one value for each condition, shared by all seeds
+        codes: Tensor | None,  # (h, w) of the picture that is varied
+        seeds: list[int],
+        progress: Progress | None,
+    ) -> list[Image.Image]:
+        record = {
+            "name": self.name,
+            "model": self.fingerprint,
+            "settings": settings,
+            "conditions": {name: describe_tensor(value) for name, value in values.items()},
+            "codes": None if codes is None else describe_tensor(codes),
+        }
+        at_once = self._at_once(codes, self.grid(tuple(settings["size"])))
+        pictures: list[Image.Image] = []
+        for first in range(0, len(seeds), at_once):
+            some = seeds[first : first + at_once]
+            generators = [torch.Generator().manual_seed(seed) for seed in some]
+
+            def report(done: int, places: int, first: int = first, count: int = len(some)) -> None:
+                if progress is not None:
+                    progress(first * places + done * count, len(seeds) * places)
+
+            painted = self._draw(settings, values, codes, generators, report)  # (B, h, w)
+            with torch.inference_mode():
+                # One by one: a batch rounds its sums differently than a picture painted alone.
+                decoded = [self.first_stage.decode_code(each[None]) for each in painted]
+            pixels = to_uint8(torch.cat(decoded))
+            for seed, image in zip(some, self._keep_known(pixels, values), strict=True):
+                pictures.append(attach(Image.fromarray(image), {**record, "seed": seed}))
+        return pictures
+
+    def _for_first_stage(self, image: Tensor) -> Tensor:
+        """(3, H, W) -> (1, 3, H, W) where and as the first stage computes."""
+        weight = self.first_stage.post_quant_conv.weight
+        return image[None].to(weight.device, weight.dtype)
+
+    @torch.inference_mode()
+    def _known_codes(self, values: Mapping[str, Tensor], grid: Size) -> Tensor:
+        """Codes (1, h, w) of wholly kept cells of the half-finished picture, UNKNOWN elsewhere."""
+        unknown = torch.full((1, *grid), UNKNOWN, device=self.device)
+        if "known" not in values:
+            return unknown
+        value = values["known"].to(self.device)
+        mask = Known.mask(value)
+        filled = self._for_first_stage(fill_hole(value[:3], mask))
+        encoded = self.first_stage.indices(filled)  # (1, h, w)
+        return torch.where(known_cells(mask, self.first_stage.downsample_factor), encoded, unknown)
+
+    def _keep_known(self, pixels: np.ndarray, values: Mapping[str, Tensor]) -> np.ndarray:
+        """Kept pixels exactly as they were, in painted ones (B, H, W, 3)."""
+        if "known" not in values:
+            return pixels
+        mask = Known.mask(values["known"]).cpu().numpy()[None, ..., None]
+        return np.where(mask, to_uint8(values["known"][None, :3]), pixels)
+
+
+def floats(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if value is None else float(value) for name, value in values.items()}
+
+
+def stretch(one: Size, other: Size) -> float:
+    """How far two shapes differ: |log| of the ratio of their aspects."""
+    return abs(float(np.log(one[0] * other[1] / (one[1] * other[0]))))
+
+
+def fitting_size(shape: Size, sizes: Sequence[Size], factor: int) -> Size:
+    """A size to paint a map of this shape in, at the scale trained on; a trained size if near.
+
+    The short side is that of the trained size nearest in shape; a longer picture is painted in
+    windows, so that nothing of the map is lost or squeezed.
+    """
+    near = min(sizes, key=lambda size: stretch(size, shape))
+    if stretch(near, shape) < 0.1:
+        return near
+    scale = min(near) / min(shape) / factor
+    height, width = (max(1, round(side * scale)) * factor for side in shape)
+    return height, width
+
+
+def shape_of(source: Any) -> Size | None:
+    """Height and width of a map as people hand it in, None where there is no telling."""
+    if isinstance(source, tuple | list) and len(source) == 2:
+        source = source[0]  # of a picture and its mask
+    try:
+        if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".npy"):
+            source = np.load(source, mmap_mode="r")
+        # Values do not matter here: a depth in metres is no picture, but has a shape.
+        shape = tuple(getattr(source, "shape", ())) or as_image(source).shape
+    except (ValueError, TypeError, OSError):
+        return None
+    planes = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[-1] not in (1, 3, 4)
+    sides = shape[1:] if planes else shape[:2]
+    return (int(sides[0]), int(sides[1])) if len(sides) == 2 and min(sides) > 0 else None
+
+
+def as_size(size: Size | int) -> Size:
+    sides = [size, size] if isinstance(size, int | Integral) else list(size)
+    if len(sides) != 2:
+        raise ValueError(f"size is {size}; give height and width, or one number for both")
+    return int(sides[0]), int(sides[1])
+
+
+def as_seeds(seeds: int | Iterable[int]) -> list[int]:
+    listed = [seeds] if isinstance(seeds, int | Integral) else list(seeds)
+    if not listed:
+        raise ValueError("no seeds were given; each picture needs one")
+    return [int(seed) for seed in listed]
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
+    pixels = ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(pixels, "b c h w -> b h w c").cpu().numpy()
