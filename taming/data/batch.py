@@ -81,6 +81,23 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
+def channels_first(pictures: Tensor, channels: int) -> Tensor:
+    """Float (B,C,H,W) of pictures laid out so, or as (B,H,W,C) or (B,H,W), as published sets do.
+
+    The axis that has so many entries is C; where both have, it is the last.
+    """
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if pictures.ndim != 4 or channels not in (pictures.shape[1], pictures.shape[3]):
+        raise ValueError(
+            f"pictures of shape {tuple(pictures.shape)} have no axis of {channels} channels, "
+            f"which the model's in_channels asks for"
+        )
+    if pictures.shape[3] == channels:
+        pictures = pictures.permute(0, 3, 1, 2)
+    return pictures.float()  # (B, C, H, W)
+
+
 def _padded(keypoints: Tensor | None, people: int) -> Tensor:
     padded = torch.zeros(people, len(JOINTS), 3)
     if keypoints is not None:

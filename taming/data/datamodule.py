@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -49,7 +50,47 @@ class SetConfig:
     jitter: float = 0.0
 
 
-class ImageData(LightningDataModule):
+class ResumableData(LightningDataModule):
+    """Goes on at the batch where training was, whatever the workers had read ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sampler: BatchSampler | None = None
+        self._resume: tuple[int, int] | None = None
+
+    def resumed(self, sampler: BatchSampler) -> BatchSampler:
+        """The sampler of training, which is remembered, at the batch where training goes on."""
+        if self._resume is not None:
+            sampler.resume_at(*self._resume)
+        self._sampler = sampler
+        return sampler
+
+    def resume_at(self, epoch: int, batch: int) -> None:
+        """Training continues before this batch of this epoch, as if never interrupted."""
+        self._resume = (epoch, batch)
+        if self._sampler is not None:
+            self._sampler.resume_at(epoch, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is, from the trainer's own counters: workers are always ahead of it."""
+        if self.trainer is None or self._sampler is None:
+            return {}
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()
+        done = int(progress["total"]["processed"])
+        epoch, batch = divmod(done, int(self.trainer.num_training_batches))
+        return {"epoch": epoch, "batch": batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict:
+            self.resume_at(int(state_dict["epoch"]), int(state_dict["batch"]))
+
+    def _device(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+class ImageData(ResumableData):
     """Loaders over a mix of sets.
 
     sets: mappings with the fields of `SetConfig`, or plain paths.
@@ -84,8 +125,6 @@ class ImageData(LightningDataModule):
         self._given = (label_names, class_names)
         self._train: Mix | None = None
         self._validation: Mix | None = None
-        self._sampler: BatchSampler | None = None
-        self._resume: tuple[int, int] | None = None
 
     # --- sets ----------------------------------------------------------------------------------
 
@@ -153,13 +192,11 @@ class ImageData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         mix = self.train
         rank, replicas = self._device()
-        self._sampler = BatchSampler(
+        sampler = BatchSampler(
             mix.lengths, mix.sizes, mix.weights, self.batch_size,
             seed=self.seed, epoch_size=self.epoch_size, rank=rank, replicas=replicas,
         )  # fmt: skip
-        if self._resume is not None:
-            self._sampler.resume_at(*self._resume)
-        return self._loader(mix, self._sampler)
+        return self._loader(mix, self.resumed(sampler))
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         mix = self.validation
@@ -183,31 +220,15 @@ class ImageData(LightningDataModule):
             multiprocessing_context=self.start_method if self.num_workers > 0 else None,
         )
 
-    def _device(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    # --- resuming ------------------------------------------------------------------------------
-
-    def resume_at(self, epoch: int, batch: int) -> None:
-        """Training continues before this batch of this epoch, as if never interrupted."""
-        self._resume = (epoch, batch)
-        if self._sampler is not None:
-            self._sampler.resume_at(epoch, batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where training is, from the trainer's own counters: workers are always ahead of it."""
-        if self.trainer is None or self._sampler is None:
-            return {}
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()
-        done = int(progress["total"]["processed"])
-        epoch, batch = divmod(done, int(self.trainer.num_training_batches))
-        return {"epoch": epoch, "batch": batch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict:
-            self.resume_at(int(state_dict["epoch"]), int(state_dict["batch"]))
+    def held_out(self, count: int) -> dict[str, Any] | None:
+        """A batch of pictures spread over the held-out sets, of the size of the first."""
+        mix = self.validation
+        if mix is None:
+            return None
+        chosen = np.linspace(0, len(mix) - 1, count).round().astype(int)
+        samples = [mix[int(index)] for index in chosen]
+        size = samples[0]["image"].shape
+        return collate([sample for sample in samples if sample["image"].shape == size])
 
 
 def prepare_worker(worker: int) -> None:

@@ -13,8 +13,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from taming.checkpoint import without_prefix
+from taming.checkpoint import LOSS_KEYS, without_prefix
+from taming.cond_stage.drawing import distinct_colours, ramp
 from taming.config import ConfigError
+from taming.data.batch import channels_first
 from taming.first_stage.ema import EMA
 from taming.training.settings import TrainingSettings
 
@@ -27,6 +29,8 @@ class StageTraining(pl.LightningModule):
     In a `.ckpt` the weights have the names they have in the model alone, so that it is read like a
     published one; their averages stand beside them.
     """
+
+    usual_weight_decay = 0.05  # where the settings say nothing
 
     def __init__(self, model: nn.Module, settings: TrainingSettings, learning_rate: float) -> None:
         super().__init__()
@@ -74,10 +78,28 @@ class StageTraining(pl.LightningModule):
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
+    @property
+    def weight_decay(self) -> float:
+        given = self.settings.weight_decay
+        return self.usual_weight_decay if given is None else given
+
+    @property
+    def image_key(self) -> str:
+        """The name of the pictures in a batch; published configs may say another."""
+        return getattr(self.model, "image_key", "image")
+
     def images(self, batch: dict[str, Any]) -> Tensor:
-        """The pictures of a batch (B, 3, H, W), laid out as the convolutions like them."""
+        """The pictures of a batch (B, C, H, W), laid out as the convolutions like them."""
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
-        return batch["image"].contiguous(memory_format=layout)
+        config = getattr(self.model, "config", None)
+        images = channels_first(batch[self.image_key], getattr(config, "in_channels", 3))
+        return images.contiguous(memory_format=layout)
+
+    def held_out(self, count: int) -> Any:
+        """A batch of so many held-out samples on this device; None where nothing is held out."""
+        find = getattr(getattr(self.trainer, "datamodule", None), "held_out", None)
+        batch = None if find is None else find(count)
+        return None if batch is None else self.transfer_batch_to_device(batch, self.device, 0)
 
     def steps_done(self) -> int:
         """Optimiser steps of the model, whatever Lightning counts."""
@@ -94,7 +116,7 @@ class StageTraining(pl.LightningModule):
     def export(self) -> dict[str, Tensor]:
         """The weights that are kept: averaged, without losses."""
         frozen = self.model.state_dict()
-        kept = {name: tensor for name, tensor in frozen.items() if not name.startswith("loss.")}
+        kept = {name: tensor for name, tensor in frozen.items() if not LOSS_KEYS.search(name)}
         return {**kept, **self.ema.weights()}
 
     def on_validation_start(self) -> None:
@@ -115,6 +137,24 @@ class StageTraining(pl.LightningModule):
         self.seed, self.batches = checkpoint["stage"]["seed"], checkpoint["stage"]["batches"]
 
 
+class TransformerTraining(StageTraining):
+    """One optimiser; accumulation, clipping and max_steps are the trainer's."""
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Lightning calls this for steps alone, not for batches that are accumulated."""
+        # Set here, not by a scheduler: its state would bring the old rate back at a resume.
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate()
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.ema.update()
+
+    def rate(self) -> float:
+        """The learning rate of this step."""
+        return self.learning_rate * self.settings.rate(self.global_step)
+
+
 def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: weight decay for matrices, none for vectors, embeddings and norms."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -131,6 +171,21 @@ def as_pixels(images: Tensor) -> np.ndarray:
     """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
     pixels = ((images.detach().float().cpu() + 1.0) * 127.5).round().clamp(0, 255)
     return rearrange(pixels.to(torch.uint8), "b c h w -> b h w c").numpy()
+
+
+def as_colours(values: Tensor) -> np.ndarray:
+    """What (B, C, H, W) looks like, uint8 (B, H, W, 3): pictures, planes or scores of labels.
+
+    Three channels are a picture and one a plane, both in [-1, 1]; more are a label each, shown in
+    the colours of label maps.
+    """
+    channels = values.shape[1]
+    if channels == 3:
+        return as_pixels(values)
+    if channels == 1:
+        return ramp(values[:, 0].detach().float().cpu().numpy() * 0.5 + 0.5)
+    colours = np.array(distinct_colours(channels), np.uint8)
+    return colours[values.argmax(dim=1).cpu().numpy()]
 
 
 def grid_picture(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:

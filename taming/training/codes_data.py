@@ -165,7 +165,7 @@ class CodesData(ImageData):
     def train_dataloader(self) -> DataLoader:
         cache = self.caches()["train"]
         rank, replicas = self._device()
-        self._sampler = BatchSampler(
+        sampler = BatchSampler(
             cache.lengths,
             cache.sizes,
             cache.weights,
@@ -175,9 +175,7 @@ class CodesData(ImageData):
             rank=rank,
             replicas=replicas,
         )
-        if self._resume is not None:
-            self._sampler.resume_at(*self._resume)
-        return self._examples(cache, self._sampler)
+        return self._examples(cache, self.resumed(sampler))
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         cache = self.caches().get("validation")

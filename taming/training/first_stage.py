@@ -19,7 +19,7 @@ from taming.first_stage.losses import VQLPIPSWithDiscriminator
 from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import code_counts, perplexity, usage
 from taming.first_stage.vqgan import GumbelVQ, VQModel
-from taming.training.base import StageTraining, as_pixels, decayed_groups, grid_picture
+from taming.training.base import StageTraining, as_colours, decayed_groups, grid_picture
 from taming.training.settings import TrainingSettings
 
 CODEBOOK = "quantize.embedding.weight"
@@ -73,7 +73,7 @@ class FirstStageTraining(StageTraining):
     def configure_optimizers(self) -> list[AdamW]:
         settings, rate = self.settings, self.learning_rate
         players = [module for name, module in self.model.named_children() if name != "loss"]
-        groups = decayed_groups(torch.nn.ModuleList(players), settings.weight_decay)
+        groups = decayed_groups(torch.nn.ModuleList(players), self.weight_decay)
         discriminator = self.loss.discriminator.parameters()
         return [
             AdamW(groups, rate, settings.betas),
@@ -180,23 +180,16 @@ class FirstStageTraining(StageTraining):
     @torch.no_grad()
     def pictures(self) -> dict[str, np.ndarray]:
         """Held-out pictures above their reconstructions."""
-        images = self._held_out(2 * self.settings.pictures)
+        count = 2 * self.settings.pictures
+        batch = self.held_out(count)
+        images = self.latest if batch is None else self.images(batch)
         if images is None:
             return {}
-        images = self.images({"image": images.to(self.device)})
+        images = images[:count]
         with self.ema.swapped():
             reconstructions, _loss = self.model.eval()(images)
         self.model.train()
-        return {"reconstructions": grid_picture([as_pixels(images), as_pixels(reconstructions)])}
-
-    def _held_out(self, count: int) -> Tensor | None:
-        """Pictures of the size of the first, spread over the held-out sets."""
-        mix = getattr(getattr(self.trainer, "datamodule", None), "validation", None)
-        if mix is None:
-            return None if self.latest is None else self.latest[:count]
-        chosen = np.linspace(0, len(mix) - 1, count).round().astype(int)
-        images = [mix[int(index)]["image"] for index in chosen]
-        return torch.stack([image for image in images if image.shape == images[0].shape])
+        return {"reconstructions": grid_picture([as_colours(images), as_colours(reconstructions)])}
 
     # --- resuming ---
 

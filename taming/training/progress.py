@@ -58,7 +58,8 @@ class ProgressBar(StageCallback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.pictures += len(batch["image"]) if isinstance(batch, dict) else len(batch.codes)
+        assert isinstance(pl_module, StageTraining)
+        self.pictures += len(batch[pl_module.image_key] if isinstance(batch, dict) else batch.codes)
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
         now = time.monotonic()

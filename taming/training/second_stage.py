@@ -10,39 +10,26 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from taming.pipeline import Pipeline
-from taming.training.base import StageTraining, decayed_groups, grid_picture
+from taming.training.base import TransformerTraining, decayed_groups, grid_picture
 from taming.training.codes import ORDER_KINDS, CodesBatch, training_codes
 from taming.training.codes_data import CodesData
 from taming.transformer.multi_task import MultiTaskTransformer
 
 
-class SecondStageTraining(StageTraining):
-    """Wires a `MultiTaskTransformer`. Accumulation, clipping and max_steps are the trainer's."""
+class SecondStageTraining(TransformerTraining):
+    """Wires a `MultiTaskTransformer`."""
 
     model: MultiTaskTransformer
 
     def configure_optimizers(self) -> AdamW:
-        groups = decayed_groups(self.model, self.settings.weight_decay)
+        groups = decayed_groups(self.model, self.weight_decay)
         return AdamW(groups, self.learning_rate, self.settings.betas)
 
     def training_step(self, batch: CodesBatch, _: int) -> Tensor:
         loss, logs = self._loss(batch)
         self.log_dict({f"train/{name}": value for name, value in logs.items()})
-        self.log("learning_rate", self._rate())
+        self.log("learning_rate", self.rate())
         return loss
-
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
-    ) -> None:
-        """Lightning calls this for steps alone, not for batches that are accumulated."""
-        # Set here, not by a scheduler: its state would bring the old rate back at a resume.
-        for group in optimizer.param_groups:
-            group["lr"] = self._rate()
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.ema.update()
-
-    def _rate(self) -> float:
-        return self.learning_rate * self.settings.rate(self.global_step)
 
     def validation_step(self, batch: CodesBatch, _: int) -> None:
         logs = self._loss(batch)[1]

@@ -19,7 +19,7 @@ class TrainingSettings:
     decay_steps: int | None = None  # length of the cosine; None: trainer.max_steps
     final_rate: float = 0.02  # share of the learning rate at the end of the cosine
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.05
+    weight_decay: float | None = None  # None: 0.05, and 0.01 for the published transformer
     ema_decay: float = 0.999  # of the average of weights, which is exported; 0: no averaging
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where it has units
     channels_last: bool = True  # memory layout of convolutions
@@ -76,8 +76,11 @@ def has_bf16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        return bool(
-            torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportAttributeAccessIssue]
-            or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportAttributeAccessIssue]
-        )
+        return has_instructions("avx512_bf16") or has_instructions("amx_tile")
     return False
+
+
+def has_instructions(name: str) -> bool:
+    """Whether the processor has them; a PyTorch that cannot say counts as no."""
+    probe = getattr(torch.cpu, f"_is_{name}_supported", None)
+    return probe is not None and bool(probe())
