@@ -54,10 +54,15 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Scaled dot-product attention, heads merged: (B, heads, S, head_dim) -> (B, S, C)."""
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
     return rearrange(out, "b heads s d -> b s (heads d)")
 
 
@@ -66,6 +71,16 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor | None:
     if queries == 1:
         return None
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+class RMSNorm(nn.RMSNorm):
+    """Root mean square norm in the type of its input.
+
+    Under autocast the input is bf16 and the weight float32; the fused kernel takes one type only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class SwiGLU(nn.Module):
@@ -89,8 +104,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm = nn.RMSNorm(width // heads)
-        self.k_norm = nn.RMSNorm(width // heads)
+        self.q_norm = RMSNorm(width // heads)
+        self.k_norm = RMSNorm(width // heads)
         self.proj = nn.Linear(width, width, bias=False)
 
     def forward(
@@ -111,7 +126,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attn_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attn_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
         self.attn, self.mlp = SelfAttention(width, heads), SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
 
@@ -128,11 +143,11 @@ class QueryBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
-        self.query_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.query_norm, self.mlp_norm = RMSNorm(width), RMSNorm(width)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.q_norm = nn.RMSNorm(width // heads)
-        self.k_norm = nn.RMSNorm(width // heads)
+        self.q_norm = RMSNorm(width // heads)
+        self.k_norm = RMSNorm(width // heads)
         self.proj = nn.Linear(width, width, bias=False)
         self.mlp = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)

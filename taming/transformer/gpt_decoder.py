@@ -1,0 +1,253 @@
+"""Step-by-step decoding with the published transformer: the `next_logits` of the sampling loop.
+
+The sequence is condition tokens, then image tokens in a fixed order; keys and values of what was
+fed stay in a cache of fixed size, and the head is asked for the last place alone. `NaiveGPTDecoder`
+feeds the whole sequence at every step; it is the reference that the cached one must equal.
+
+`sample` and `sample_with_past` are the published call forms; the loop behind them is the one of
+`taming.sampling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from taming.sampling.autoregressive import UNKNOWN, NextLogits
+from taming.sampling.autoregressive import sample as sample_codes
+from taming.sampling.filters import Filters
+from taming.transformer.cache import KVCache, LayerCache
+from taming.transformer.gpt import GPT, Block, visible
+from taming.transformer.layers import attend
+
+
+class PreparedBlock:
+    """One layer's weights as decoding wants them: query, key and value in one matrix."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.heads = block.attn.n_head
+        parts = (block.attn.query, block.attn.key, block.attn.value)
+        self.qkv_weight = torch.cat([part.weight.detach() for part in parts])  # (3C, C)
+        self.qkv_bias = torch.cat([part.bias.detach() for part in parts])
+
+    def __call__(self, x: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
+        """x (B, n, C) of the tokens fed now; those before are in the cache. No dropout."""
+        block = self.block
+        qkv = F.linear(block.ln1(x), self.qkv_weight, self.qkv_bias)  # (B, n, 3C)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).transpose(1, 3).unbind(2)
+        k, v = cache.extend(k, v)
+        x = x + block.attn.proj(attend(q, k, v, mask=mask))
+        widen, activate, narrow, _ = block.mlp
+        return x + narrow(activate(widen(block.ln2(x))))
+
+
+class PreparedGPT:
+    """The weights of a GPT, laid out once for any number of decoders; training makes them stale.
+
+    The fused matrices are copies, a quarter of the weights of the layers.
+    """
+
+    def __init__(self, gpt: GPT) -> None:
+        self.gpt = gpt
+        self.blocks = [PreparedBlock(block) for block in gpt.blocks]  # pyright: ignore[reportArgumentType]
+
+    def new_cache(self, batch: int) -> KVCache:
+        """Room for `block_size` tokens."""
+        config, weight = self.gpt.config, self.gpt.head.weight
+        kind = weight.device.type
+        is_mixed = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if is_mixed else weight.dtype
+        head_dim = config.n_embd // config.n_head
+        return KVCache(
+            config.n_layer, batch, config.n_head, config.block_size, head_dim, dtype, weight.device
+        )
+
+    def feed(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Tokens (B, n) behind those in the cache -> the last one's features (B, 1, C)."""
+        start, stop = cache.length, cache.length + tokens.shape[1]
+        x = self.gpt.tok_emb(tokens) + self.gpt.positions(start, stop)
+        mask = visible(stop - start, stop, self.gpt.config.n_unmasked, tokens.device)
+        for index, block in enumerate(self.blocks):
+            x = block(x, cache.layer(index), mask)
+        cache.advance(stop - start)
+        return self.gpt.ln_f(x[:, -1:])
+
+    def logits(self, features: Tensor, codebook_size: int | None = None) -> Tensor:
+        """(B, m, C) -> float32 (B, m, V), V the first `codebook_size` rows of the head."""
+        return F.linear(features, self.gpt.head.weight[:codebook_size]).float()
+
+
+class _Sequence:
+    """What has been fed, and the law that a GPT is asked for one code at a time, in its order."""
+
+    def __init__(self, prefix: Tensor, order: Tensor | None) -> None:
+        if prefix.ndim != 2 or prefix.shape[1] == 0:
+            raise ValueError(
+                f"the prefix has shape {tuple(prefix.shape)}; a GPT needs at least one condition "
+                "token per image (B, P), a start token if nothing else"
+            )
+        self.pending = prefix  # (B, P): goes in front of the first codes
+        self.order = order  # (T,) cells in the order of the sequence; None: cells are places
+        self.fed = 0  # image tokens
+
+    def take(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+        """The tokens (B, n) to feed now; ValueError out of order."""
+        if targets.shape[1] != 1:
+            raise ValueError(
+                f"{targets.shape[1]} cells asked for at once; this transformer gives one at a "
+                "time: use groups of 1"
+            )
+        asked = torch.cat([positions, targets], dim=1)  # (B, n + 1)
+        stop = self.fed + asked.shape[1]
+        if self.order is None:
+            expected = torch.arange(self.fed, stop, device=asked.device)
+        else:
+            expected = self.order[self.fed : stop].to(asked.device)
+        if asked.shape[1] != len(expected) or bool((asked != expected).any()):
+            raise ValueError(
+                f"cells {asked[0].tolist()} fed and asked for where the order of the sequence has "
+                f"{expected.tolist()}; this transformer knows one order only"
+            )
+        tokens = torch.cat([self.pending, codes], dim=1)
+        self.pending = codes[:, :0]
+        self.fed += codes.shape[1]
+        return tokens
+
+
+class GPTDecoder:
+    """Feeds known codes, answers logits for the next one; keys and values are cached.
+
+    `order` (T,) holds the cells in the order of the sequence (`permuter.forward_shuffle_idx`);
+    without it positions and targets are places in the sequence. `codebook_size` leaves out tokens
+    that only conditions use. ValueError where `n_unmasked` reaches into codes not fed at first:
+    those tokens would have to see what comes later.
+    """
+
+    def __init__(
+        self,
+        gpt: GPT | PreparedGPT,
+        prefix: Tensor,  # (B, P) int64 condition tokens
+        order: Tensor | None = None,
+        codebook_size: int | None = None,
+    ) -> None:
+        self.weights = gpt if isinstance(gpt, PreparedGPT) else PreparedGPT(gpt)
+        self.sequence = _Sequence(prefix, order)
+        self.codebook_size = codebook_size
+        self.cache = self.weights.new_cache(prefix.shape[0])
+        self.answer = prefix.new_empty(0)
+
+    @torch.inference_mode()
+    def __call__(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+        """Feed codes (B, n) at their cells (B, n); float32 logits (B, 1, V) for targets (B, 1)."""
+        tokens = self.sequence.take(codes, positions, targets)
+        if tokens.shape[1]:
+            unmasked = self.weights.gpt.config.n_unmasked
+            if self.cache.length == 0 and tokens.shape[1] < unmasked:
+                raise ValueError(
+                    f"n_unmasked is {unmasked}, but only {tokens.shape[1]} tokens are known; "
+                    "decode with NaiveGPTDecoder"
+                )
+            features = self.weights.feed(tokens, self.cache)  # (B, 1, C)
+            self.answer = self.weights.logits(features, self.codebook_size)
+        return self.answer  # asked again without anything new, it is the same
+
+
+class NaiveGPTDecoder:
+    """The same answers without any cache: the last `block_size` tokens again at every step.
+
+    Beyond `block_size` the context slides, which moves every token's position: nothing to cache.
+    """
+
+    def __init__(
+        self,
+        gpt: GPT,
+        prefix: Tensor,
+        order: Tensor | None = None,
+        codebook_size: int | None = None,
+    ) -> None:
+        if gpt.training:
+            raise ValueError("decoding in training mode would drop features; call eval() first")
+        self.gpt = gpt
+        self.sequence = _Sequence(prefix, order)
+        self.codebook_size = codebook_size
+        self.tokens = prefix[:, :0]
+
+    @torch.inference_mode()
+    def __call__(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+        fresh = self.sequence.take(codes, positions, targets)
+        self.tokens = torch.cat([self.tokens, fresh], dim=1)
+        logits, _ = self.gpt(self.tokens[:, -self.gpt.block_size :])
+        return logits[:, -1:, : self.codebook_size].float()
+
+
+# --- published call forms ------------------------------------------------------------------------
+
+
+def continue_codes(
+    next_logits: NextLogits,
+    known: Tensor,  # (B, n) int64, the first codes of the sequence
+    steps: int,
+    filters: Filters,
+    callback: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Codes (B, n + steps). Seeds come from torch's own stream, as the published loops drew."""
+    batch, count = known.shape
+    order = torch.arange(count + steps, device=known.device).expand(batch, -1)
+
+    def tell(step: int, _: Tensor) -> None:
+        if callback is not None:
+            callback(step)
+
+    start = F.pad(known, (0, steps), value=UNKNOWN)
+    return sample_codes(next_logits, start, order, [1] * steps, filters, seeds(batch), tell)
+
+
+def seeds(batch: int) -> list[torch.Generator]:
+    """One generator per image, seeded from torch's own stream."""
+    drawn = torch.randint(1 << 62, (batch,)).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in drawn]
+
+
+def published_filters(
+    temperature: float, is_sampling: bool, top_k: int | None, top_p: float | None = None
+) -> Filters:
+    """Not sampling is greedy; 0 meant "off" for top_k and top_p."""
+    return Filters(temperature, top_k or None, top_p or None) if is_sampling else Filters(0.0)
+
+
+def sample(
+    model: GPT,
+    x: Tensor,  # (B, n) int64 tokens to begin with, n >= 1
+    steps: int,
+    temperature: float = 1.0,
+    sample: bool = False,
+    top_k: int | None = None,
+) -> Tensor:
+    """x continued by `steps` tokens: (B, n + steps). The model is put in evaluation mode.
+
+    Sequences longer than `block_size` see the last `block_size` tokens.
+    """
+    model.eval()
+    fits = x.shape[1] + steps - 1 <= model.block_size and x.shape[1] >= model.config.n_unmasked
+    decoder = (GPTDecoder if fits else NaiveGPTDecoder)(model, x)
+    drawn = continue_codes(decoder, x[:, :0], steps, published_filters(temperature, sample, top_k))
+    return torch.cat([x, drawn], dim=1)
+
+
+def sample_with_past(
+    x: Tensor,  # (B, n) int64 condition tokens, n >= 1
+    model: GPT,
+    steps: int,
+    temperature: float = 1.0,
+    sample_logits: bool = True,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    callback: Callable[[int], object] | None = None,
+) -> Tensor:
+    """The `steps` tokens (B, steps) that follow x, through the cache."""
+    filters = published_filters(temperature, sample_logits, top_k, top_p)
+    return continue_codes(GPTDecoder(model, x), x[:, :0], steps, filters, callback)
