@@ -17,6 +17,7 @@ BASE = [
     "numpy",
     "omegaconf>=2.3",
     "opencv-python-headless",
+    "packaging",
     "pillow",
     "pytorch-lightning>=2.4",
     "pyyaml",

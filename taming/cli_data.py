@@ -1,4 +1,4 @@
-"""Commands around training and painting: rendered training sets."""
+"""Commands around training and painting: rendered training sets, and what is installed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,3 +42,21 @@ def worlds(
 
         first = sorted((folder / "images").iterdir())[:SHEET]
         save([contact_sheet([Image.open(path) for path in first], 8)], [""], sheet, grid=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Says what is installed, what the machine offers, and what stands in the way.
+
+    Ends with code 1 if there is a problem.
+
+    \b
+    Example:
+      taming doctor
+    """
+    from taming.doctor import examine, problems, show
+
+    found = examine()
+    show(found)
+    if problems(found):
+        raise typer.Exit(1)
