@@ -36,16 +36,7 @@ class Depth(ControlCondition):
         Without `kind`, a `depth.json` beside the file or in the folder above says what its numbers
         mean; else they are inverse, as estimators give them and painters draw them: light is near.
         """
-        if kind not in (None, "inverse", "metric"):
-            raise ValueError(f"depth kind '{kind}' is unknown; write 'inverse' or 'metric'")
-        if is_path(source):
-            inverse = read_depth(source, None if kind is None else DepthTable(kind))
-        else:
-            inverse = _from_array(source, kind or "inverse")
-        plane = torch.from_numpy(np.ascontiguousarray(inverse, dtype=np.float32))[None, None]
-        if tuple(plane.shape[-2:]) != tuple(size):
-            plane = F.interpolate(plane, size, mode="bilinear", antialias=True)
-        return torch.from_numpy(normalised_depth(plane[0].numpy()))  # (1, H, W)
+        return torch.from_numpy(normalised_depth(read_inverse(source, size, kind).numpy()))
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         depth = sample.get("depth")
@@ -57,6 +48,20 @@ class Depth(ControlCondition):
     def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
         """Light is near."""
         return ramp(value[0].detach().float().cpu().numpy() * 0.5 + 0.5)
+
+
+def read_inverse(source: Any, size: Size, kind: Kind | None = None) -> Tensor:
+    """Inverse depth at a size, float32 (1, H, W), in the units of the source."""
+    if kind not in (None, "inverse", "metric"):
+        raise ValueError(f"depth kind '{kind}' is unknown; write 'inverse' or 'metric'")
+    if is_path(source):
+        inverse = read_depth(source, None if kind is None else DepthTable(kind))
+    else:
+        inverse = _from_array(source, kind or "inverse")
+    plane = torch.from_numpy(np.ascontiguousarray(inverse, dtype=np.float32))[None, None]
+    if tuple(plane.shape[-2:]) != tuple(size):
+        plane = F.interpolate(plane, size, mode="bilinear", antialias=True)
+    return plane[0]
 
 
 def _from_array(source: Any, kind: Kind) -> np.ndarray:

@@ -47,29 +47,7 @@ class Known(ControlCondition):
 
     def read(self, source: Any, size: Size) -> Tensor:
         """A pair of picture and mask, white = keep; or one picture, transparent in the hole."""
-        if isinstance(source, Tensor) and tuple(source.shape) == (4, *size):
-            value = source.float()
-            image, mask = value[:3], value[3] > 0.5
-            check_mask(mask)
-            return self.join(image, mask)
-        if isinstance(source, Sequence) and not isinstance(source, str) and len(source) == 2:
-            picture, stencil = source
-            kept = torch.from_numpy(as_image(stencil)[..., 1] >= 128)
-            what = f"the mask {describe(stencil)}"
-        else:
-            picture = source
-            kept = torch.from_numpy(as_alpha(source) >= 128)
-            what = f"the transparency of {describe(source)}"
-        image = to_float(as_image(picture))
-        if abs(np.log(kept.shape[0] * image.shape[2] / (kept.shape[1] * image.shape[1]))) > 0.05:
-            raise ValueError(
-                f"{what} is {kept.shape[0]}x{kept.shape[1]}, its picture {image.shape[1]}x"
-                f"{image.shape[2]}; the two must show the same frame"
-            )
-        check_mask(kept, what)
-        mask = shrink_mask(kept, size)
-        check_mask(mask, f"{what}, at {size[0]}x{size[1]},")
-        return self.join(resize(image, size), mask)
+        return read_known(source, size)
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         image = torch.as_tensor(sample["image"], dtype=torch.float32)
@@ -94,6 +72,33 @@ class Known(ControlCondition):
         """The picture, with a checkerboard in the hole."""
         keep = self.mask(value).cpu().numpy()[..., None]
         return np.where(keep, to_pixels(value[:3]), checkerboard(keep.shape[:2]))
+
+
+def read_known(source: Any, size: Size) -> Tensor:
+    """What `Known.read` reads: a value (4, H, W)."""
+    if isinstance(source, Tensor) and tuple(source.shape) == (4, *size):
+        value = source.float()
+        image, mask = value[:3], value[3] > 0.5
+        check_mask(mask)
+        return Known.join(image, mask)
+    if isinstance(source, Sequence) and not isinstance(source, str) and len(source) == 2:
+        picture, stencil = source
+        kept = torch.from_numpy(as_image(stencil)[..., 1] >= 128)
+        what = f"the mask {describe(stencil)}"
+    else:
+        picture = source
+        kept = torch.from_numpy(as_alpha(source) >= 128)
+        what = f"the transparency of {describe(source)}"
+    image = to_float(as_image(picture))
+    if abs(np.log(kept.shape[0] * image.shape[2] / (kept.shape[1] * image.shape[1]))) > 0.05:
+        raise ValueError(
+            f"{what} is {kept.shape[0]}x{kept.shape[1]}, its picture {image.shape[1]}x"
+            f"{image.shape[2]}; the two must show the same frame"
+        )
+    check_mask(kept, what)
+    mask = shrink_mask(kept, size)
+    check_mask(mask, f"{what}, at {size[0]}x{size[1]},")
+    return Known.join(resize(image, size), mask)
 
 
 def shrink_mask(mask: Tensor, size: Size) -> Tensor:

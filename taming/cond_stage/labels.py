@@ -59,12 +59,10 @@ class Labels(ControlCondition):
 
         A `label_names.json` beside a file, or in the folder above, translates its ids by name.
         """
-        ids = self._from_file(Path(source)) if is_path(source) else self._from_array(source)
-        plane = torch.from_numpy(ids.astype(np.int64))
-        if tuple(plane.shape) == tuple(size):
-            return plane
-        # Doubles hold every id exactly; nearest-exact samples at pixel centres.
-        return F.interpolate(plane[None, None].double(), size, mode="nearest-exact")[0, 0].long()
+        palette = self.palette[: len(self.names)]
+        if is_path(source):
+            return fit_ids(self._from_file(Path(source)), size)
+        return fit_ids(ids_from_array(source, len(self.names), palette), size)
 
     def _from_file(self, path: Path) -> np.ndarray:
         if any((folder / "label_names.json").is_file() for folder in list(path.parents)[:2]):
@@ -78,30 +76,6 @@ class Labels(ControlCondition):
             f"this model's vocabulary of {len(self.names)} names",
         )
         return LabelReader(table, self.names)(path)
-
-    def _from_array(self, source: Any) -> np.ndarray:
-        """Ids (H, W) of a picture in memory, an array or a tensor."""
-        if isinstance(source, Image.Image) and "A" in source.getbands():
-            source = source.convert("RGB" if source.mode == "RGBA" else "L")
-        array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
-        if array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8:
-            if np.ptp(array, axis=-1).any():
-                known = np.arange(len(self.names))
-                return ids_of_colours(array, self.palette[known], known, describe(source))
-            array = array[..., 0]  # ids, saved as grey RGB
-        if array.ndim != 2 or array.dtype.kind not in "uib" or array.size == 0:
-            raise ValueError(
-                f"{describe(source)} is no label map; give ids (H, W) as integers, or "
-                f"(H, W, 3) uint8 in the palette's colours"
-            )
-        strangers = array[((array < 0) | (array >= len(self.names))) & (array != VOID)]
-        if len(strangers):
-            raise ValueError(
-                f"{describe(source)} holds label {strangers[0]}, the vocabulary has "
-                f"{len(self.names)} names, 0 to {len(self.names) - 1}; write {VOID} where nothing "
-                f"is labelled"
-            )
-        return array
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         labels = sample.get("labels")
@@ -119,3 +93,39 @@ class Labels(ControlCondition):
     def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
         """The palette's colours, black where nothing is said."""
         return self.palette[value.cpu().numpy()]
+
+
+def ids_from_array(source: Any, count: int, palette: np.ndarray | None = None) -> np.ndarray:
+    """Ids (H, W), below `count` or VOID, of a picture in memory, an array or a tensor.
+
+    Colours are those of the palette (count, 3), where there is one.
+    """
+    if isinstance(source, Image.Image) and "A" in source.getbands():
+        source = source.convert("RGB" if source.mode == "RGBA" else "L")
+    array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
+    if array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8:
+        if np.ptp(array, axis=-1).any() and palette is not None:
+            return ids_of_colours(array, palette, np.arange(count), describe(source))
+        if not np.ptp(array, axis=-1).any():
+            array = array[..., 0]  # ids, saved as grey RGB
+    if array.ndim != 2 or array.dtype.kind not in "uib" or array.size == 0:
+        colours = "" if palette is None else ", or (H, W, 3) uint8 in the palette's colours"
+        raise ValueError(
+            f"{describe(source)} is no label map; give ids (H, W) as integers{colours}"
+        )
+    strangers = array[((array < 0) | (array >= count)) & (array != VOID)]
+    if len(strangers):
+        raise ValueError(
+            f"{describe(source)} holds label {strangers[0]}, the vocabulary has {count} names, "
+            f"0 to {count - 1}; write {VOID} where nothing is labelled"
+        )
+    return array
+
+
+def fit_ids(ids: np.ndarray, size: Size) -> Tensor:
+    """Ids as int64 at a size; every pixel takes the id at its centre."""
+    plane = torch.from_numpy(ids.astype(np.int64))
+    if tuple(plane.shape) == tuple(size):
+        return plane
+    # Doubles hold every id exactly; nearest-exact samples at pixel centres.
+    return F.interpolate(plane[None, None].double(), size, mode="nearest-exact")[0, 0].long()
