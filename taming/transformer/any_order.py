@@ -27,7 +27,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from taming.transformer.cache import KVCache
-from taming.transformer.layers import Block, QueryBlock, Rotation, grid_rotation
+from taming.transformer.layers import Block, QueryBlock, RMSNorm, Rotation, grid_rotation
 
 COORDINATE_FREQUENCIES = 8  # octaves of the normalised coordinates
 
@@ -81,16 +81,16 @@ class AnyOrderTransformer(nn.Module):
         self.trunk = nn.ModuleList(
             Block(self.control_width, trunk_heads, dropout) for _ in range(trunk_layers)
         )
-        self.trunk_norm = nn.RMSNorm(self.control_width)
+        self.trunk_norm = RMSNorm(self.control_width)
         at = {0, streams // 3, 2 * streams // 3} if control_mode == "query" else {0}
         self.control_proj = nn.ModuleDict(
             {str(layer): nn.Linear(self.control_width, width, bias=False) for layer in sorted(at)}
         )
 
         self.content = nn.ModuleList(Block(width, heads, dropout) for _ in range(streams))
-        self.content_norm = nn.RMSNorm(width)
+        self.content_norm = RMSNorm(width)
         self.query_blocks = nn.ModuleList(QueryBlock(width, heads, dropout) for _ in range(streams))
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         self.head = nn.Linear(width, codebook_size, bias=False)
         self._init_weights(layers)
 
