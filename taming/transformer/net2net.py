@@ -79,12 +79,13 @@ class Net2NetTransformer(nn.Module):
         )
         self.transformer: GPT = instantiate_from_config(transformer_config)
         for frozen in (self.first_stage_model, self.cond_stage_model):
-            frozen.eval().requires_grad_(False)
+            if isinstance(frozen, nn.Module):
+                frozen.eval().requires_grad_(False)
         self._check_vocabulary()
         if ckpt_path is not None:
             self.init_from_ckpt(ckpt_path, ignore_keys)
 
-    def _build_cond_stage(self, config: Mapping[str, Any] | str) -> nn.Module:
+    def _build_cond_stage(self, config: Mapping[str, Any] | str) -> Any:
         if config == IS_FIRST_STAGE:
             return self.first_stage_model
         if config == IS_UNCONDITIONAL or self.be_unconditional:
@@ -115,8 +116,9 @@ class Net2NetTransformer(nn.Module):
     def train(self, mode: bool = True) -> Net2NetTransformer:
         """The stages around the transformer stay as they are: frozen."""
         super().train(mode)
-        self.first_stage_model.eval()
-        self.cond_stage_model.eval()
+        for frozen in (self.first_stage_model, self.cond_stage_model):
+            if isinstance(frozen, nn.Module):
+                frozen.eval()
         return self
 
     # --- pictures and conditions to tokens, and back ---
@@ -199,7 +201,8 @@ class Net2NetTransformer(nn.Module):
         if c.shape[1] == count:
             noise = c[:, x.shape[1] : -1]
         else:
-            noise = torch.randint_like(c[:, :1].expand(-1, steps - 1), int(c.max()) + 1)
+            size = (len(c), steps - 1)
+            noise = torch.randint(self.transformer.config.vocab_size, size, device=c.device)
         logits, _ = self.transformer(torch.cat([c, x, noise], dim=1))
         logits = logits[:, c.shape[1] - 1 :, : self.first_stage_model.codebook_size]
         return draw(logits, filters, seeds(x.shape[0]))
@@ -208,8 +211,9 @@ class Net2NetTransformer(nn.Module):
 
     def get_input(self, key: str, batch: Mapping[str, Any]) -> Tensor:
         """What a batch holds under a published key, channels first; see `net2net_batch`."""
-        classes = getattr(getattr(self.cond_stage_model, "config", None), "in_channels", None)
-        return read_input(batch, key, classes)
+        is_picture = key == self.first_stage_key
+        stage = self.first_stage_model if is_picture else self.cond_stage_model
+        return read_input(batch, key, getattr(getattr(stage, "config", None), "in_channels", None))
 
     def get_xc(self, batch: Mapping[str, Any], N: int | None = None) -> tuple[Tensor, Tensor]:
         """Pictures and conditions of (the first N of) a batch."""

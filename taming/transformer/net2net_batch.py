@@ -1,8 +1,8 @@
 """A batch -> the tensors that the published second stage reads, channels first.
 
-Two layouts come in. Published data sets give channels last, under the keys that a config names.
-Our own batches (`taming.data.batch`, known by their `present`) are channels first already; the
-published keys are translated: `segmentation` is `labels`, one plane for each class.
+Two kinds of batches come in. Published data sets give maps with channels last, under the keys that
+a config names. Our own batches (`taming.data.batch`, known by their `present`) have channels first;
+the published keys are translated, and label maps become one plane for each class.
 """
 
 from __future__ import annotations
@@ -16,53 +16,47 @@ from einops import rearrange
 from torch import Tensor
 
 from taming.config import nearest
-from taming.data.batch import VOID
+from taming.data.batch import VOID, channels_first
 
 OUR_KEYS = {"segmentation": "labels", "class": "class_label"}
 
 
-def read_input(batch: Mapping[str, Any], key: str, classes: int | None = None) -> Tensor:
-    """The entry under a published key: (B,C,H,W), or as it is where it is no map.
+def read_input(batch: Mapping[str, Any], key: str, channels: int | None = None) -> Tensor:
+    """The entry under a published key: maps as float32 (B,C,H,W), what is no map as it is.
 
-    `classes` is the number of planes of a label map. ValueError if a batch of ours lacks the entry
-    for one of its pictures.
+    `channels` is what the stage that reads it takes; None if it does not say. ValueError if a batch
+    of ours lacks the entry for one of its pictures.
     """
     is_ours = "present" in batch
-    ours = OUR_KEYS.get(key, key) if is_ours else key
-    if ours not in batch:
+    key = OUR_KEYS.get(key, key) if is_ours else key
+    if key not in batch:
         raise ValueError(
-            f"the batch has no '{ours}'; {nearest(ours, batch)} Set cond_stage_key or "
-            "first_stage_key to what the data set gives"
+            f"the batch has no '{key}', which first_stage_key or cond_stage_key asks for; "
+            f"{nearest(key, batch)}"
         )
-    x = torch.as_tensor(batch[ours])
-    if not is_ours:
-        return channels_first(x)
-    absent = ~batch["present"].get(ours, torch.ones(len(x), dtype=torch.bool))
-    if bool(absent.any()):
+    x = torch.as_tensor(batch[key])
+    if is_ours and key in batch["present"] and not bool(batch["present"][key].all()):
+        absent = int((~batch["present"][key]).sum())
         raise ValueError(
-            f"{int(absent.sum())} of {len(x)} pictures of the batch have no '{ours}'; this model "
-            "needs one for every picture: leave the others out of the data set"
+            f"{absent} of {len(x)} pictures of the batch have no '{key}'; this model needs one for "
+            "every picture: leave the others out of the data set"
         )
-    return one_plane_each(x, classes) if ours == "labels" else x
-
-
-def channels_first(x: Tensor) -> Tensor:
-    """(B,H,W,C) -> (B,C,H,W), (B,H,W) -> (B,1,H,W), others as they are; float64 -> float32."""
-    if x.ndim == 3:
-        x = x[..., None]
-    if x.ndim == 4:
-        x = rearrange(x, "b h w c -> b c h w").contiguous()
-    return x.float() if x.dtype == torch.float64 else x
+    if x.ndim < 3:
+        return x
+    if x.ndim == 3 and not x.is_floating_point():
+        return one_plane_each(x, channels)
+    return channels_first(x, channels or (1 if x.ndim == 3 else x.shape[-1])).contiguous()
 
 
 def one_plane_each(labels: Tensor, classes: int | None) -> Tensor:
     """Ids (B,H,W) -> planes (B,C,H,W) of 0 and 1, float32; VOID is 0 in all."""
     is_labelled = labels != VOID
-    count = int(torch.where(is_labelled, labels, 0).max()) + 1
-    if classes is None or count > classes:
+    ids = torch.where(is_labelled, labels, 0).long()
+    highest = int(ids.max())
+    if classes is None or highest >= classes:
         raise ValueError(
-            f"label maps have {count} classes or more, the condition stage takes "
-            f"{classes or 'none'}; set in_channels of its ddconfig to the number of classes"
+            f"label maps hold class {highest}, the condition stage takes {classes or 0} classes; "
+            "set in_channels of its ddconfig to their number"
         )
-    planes = F.one_hot(torch.where(is_labelled, labels, 0), classes) * is_labelled[..., None]
+    planes = F.one_hot(ids, classes) * is_labelled[..., None]
     return rearrange(planes, "b h w c -> b c h w").float()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from taming.cond_stage.drawing import distinct_colours
+from taming.cond_stage.drawing import distinct_colours, ramp
 
 if TYPE_CHECKING:
     from taming.transformer.net2net import Net2NetTransformer
@@ -29,6 +29,7 @@ def log_images(
     temperature: float | None = None,  # None: 1
     top_k: int | None = None,  # None: 100
     callback: Callable[[int], object] | None = None,
+    count: int = SHOWN,  # pictures shown
 ) -> dict[str, Tensor]:
     """Pictures (B,3,H,W), about [-1, 1], of the first few of a batch.
 
@@ -37,7 +38,7 @@ def log_images(
     the most likely each time.
     """
     device = model.transformer.head.weight.device
-    x, c = (entry.to(device) for entry in model.get_xc(batch, SHOWN))
+    x, c = (entry.to(device) for entry in model.get_xc(batch, count))
     quantized, codes = model.encode_to_z(x)
     condition, prefix = model.encode_to_c(c)
 
@@ -73,9 +74,10 @@ def _conditions(
 
 
 def map_picture(c: Tensor, size: tuple[int, int]) -> Tensor:
-    """Grey for one plane, colour for three, for more a colour for the largest: (B,3,H,W)."""
+    """A ramp for one plane, colour for three, for more a colour for the largest: (B,3,H,W)."""
     if c.shape[1] == 1:
-        c = c.expand(-1, 3, -1, -1)
+        colours = torch.from_numpy(ramp(c[:, 0].float().cpu().numpy() / 2 + 0.5))
+        c = rearrange(colours, "b h w rgb -> b rgb h w") / 127.5 - 1
     elif c.shape[1] != 3:
         palette = torch.tensor(distinct_colours(c.shape[1]), device=c.device) / 127.5 - 1  # (C, 3)
         c = rearrange(palette[c.argmax(dim=1)], "b h w rgb -> b rgb h w")
