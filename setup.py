@@ -23,7 +23,7 @@ BASE = [
     "pyyaml",
     "rich",
     "safetensors",
-    "torch>=2.4",
+    "torch>=2.5",
     "transformers",
     "typer>=0.15",
 ]

@@ -190,7 +190,7 @@ def _quick_reading(reader: ModuleType) -> Iterator[None]:
     ) -> Any:
         import torch
 
-        with gzip.open(filename, "rt") as archive:
+        with gzip.open(filename, "rt", encoding="utf-8") as archive:
             rows = np.array(archive.read().split(), np.float64).reshape(-1, 4)
         moved = torch.zeros((vertices_count, 3), dtype=dtype)
         moved[torch.from_numpy(rows[:, 0].astype(np.int64))] = torch.from_numpy(rows[:, 1:]).to(
