@@ -1,6 +1,7 @@
 """Tensors to files and back: atomically, without running code from a file, and never silently.
 
-Weights are safetensors beside a YAML file; `.ckpt`, `.pt` and `.pth` are read too, tensors only.
+Weights are safetensors beside a YAML file; `.ckpt`, `.pt` and `.pth` of any age are read too,
+tensors only (checkpoint_pickle.py).
 `load_weights` says what matched. New files must fit exactly; files published with the original
 taming-transformers may carry a few entries that nothing needs any more.
 """
@@ -10,20 +11,19 @@ import errno
 import hashlib
 import logging
 import os
-import pickle
 import re
 import secrets
 import shutil
-import struct
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from taming.checkpoint_pickle import Refused, StoredTensor, read_torch
 
 logger = logging.getLogger(__name__)
 
@@ -119,13 +119,14 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: '{path.suffix}' is no known format; expected .safetensors, .ckpt, .pt or .pth"
         )
-    content = _read_torch(path)
-    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    state = {str(name): entry for name, entry in entries.items() if isinstance(entry, Tensor)}
-    if not state:
-        found = list(content) if isinstance(content, Mapping) else type(content).__name__
-        raise CheckpointError(f"{path} holds no tensors by name; found {found}")
-    return state
+    entries, left = _named_tensors(path)
+    if not entries:
+        raise CheckpointError(
+            f"{path} holds no tensors by name; found {_listed(left) or 'nothing'}"
+        )
+    if left:
+        logger.info("%s: %d entries are not tensors: %s", path, len(left), _listed(left))
+    return entries
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -144,22 +145,24 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _unreadable(path, error) from error
 
 
-def _read_torch(path: Path) -> Any:
+def _named_tensors(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a file of `torch.save`, and the names of what else stands among them."""
     with open(path, "rb") as file:
         start = file.read(2)
-    zipped = zipfile.is_zipfile(path)  # since torch 1.6; before, a bare pickle
     if start[:1] != b"\x80" and start != b"PK":
         raise CheckpointError(f"{path} is not a checkpoint (it begins with {start!r})")
     try:
-        # mmap spares reading the optimiser's share of the file
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        objects = re.findall(r"GLOBAL (\S+)", str(error))
+        content = read_torch(path)
+        entries = content.get("state_dict", content) if isinstance(content, dict) else content
+        if not isinstance(entries, dict):
+            return {}, [repr(entries)]
+        tensors = {str(k): v.load() for k, v in entries.items() if isinstance(v, StoredTensor)}
+        return tensors, [str(k) for k, v in entries.items() if not isinstance(v, StoredTensor)]
+    except Refused as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values ({', '.join(objects) or 'objects'}); "
-            "code from a file is never run. Save its state_dict alone and read that"
+            f"{path} cannot be read: {error}; save a model's state_dict alone and read that"
         ) from error
-    except (RuntimeError, EOFError, OSError, struct.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # the bytes of a damaged file mean anything, and fail in any way
         raise _unreadable(path, error) from error
 
 

@@ -19,6 +19,7 @@ ORDER = [
     "_old_paths",
     "console",
     "config",
+    "checkpoint_pickle",
     "checkpoint",
     "worlds",
     "data",
