@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from taming import _old_paths
@@ -98,7 +98,7 @@ def _apply_override(config: DictConfig, override: str) -> None:
 
 def plain(config: Any) -> Any:
     """The same content as ordinary dicts and lists, interpolations resolved."""
-    if isinstance(config, DictConfig | ListConfig):
+    if OmegaConf.is_config(config):
         try:
             return OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:

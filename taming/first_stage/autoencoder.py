@@ -7,18 +7,23 @@ Convolutional throughout, so any size that is a multiple of the downsampling fac
 
 Ours are the options of the light design: a space-to-depth stem and a depth-to-space head spare
 the levels of highest resolution (Shi et al., arXiv 1609.05158), where a CPU spends most time.
+Layers and networks also take the published keywords: `Encoder(**ddconfig)`, `block(x, temb)`.
 Knows nothing of codes or losses.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from taming.config import ConfigError
+from taming.config import ConfigError, from_mapping, plain
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,50 +68,81 @@ class AutoencoderConfig:
         return self.resolution // self.stem // 2**level in self.attn_resolutions
 
 
+def config_from_keywords(ddconfig: Mapping[str, Any]) -> AutoencoderConfig:
+    """The keywords of `Encoder(**ddconfig)` with the defaults they had where they were published.
+
+    There, a keyword that nothing reads is no error; here it is one line in the log.
+    """
+    given = {"ch_mult": (1, 2, 4, 8), "double_z": True}
+    given |= {key: plain(value) for key, value in ddconfig.items()}
+    known = {field.name for field in fields(AutoencoderConfig)}
+    if strangers := sorted(given.keys() - known):
+        logger.warning("ddconfig: nothing reads %s", ", ".join(strangers))
+    read = {key: value for key, value in given.items() if key in known}
+    return from_mapping(AutoencoderConfig, read, "ddconfig")
+
+
 def swish(x: Tensor) -> Tensor:
     return F.silu(x)
 
 
-def normalize(channels: int, groups: int = 32) -> nn.GroupNorm:
-    return nn.GroupNorm(groups, channels, eps=1e-6, affine=True)
+def normalize(in_channels: int, num_groups: int = 32) -> nn.GroupNorm:
+    return nn.GroupNorm(num_groups, in_channels, eps=1e-6, affine=True)
+
+
+Normalize, nonlinearity = normalize, swish  # the published names
 
 
 class ResnetBlock(nn.Module):
-    """Norm, swish, 3x3 convolution, twice, beside an identity (1x1 where the width changes)."""
+    """Norm, swish, 3x3 convolution, twice, beside an identity (1x1 where the width changes).
+
+    `temb` (B, temb_channels), a time step's embedding, shifts every channel between the two.
+    """
 
     def __init__(
         self,
         in_channels: int,
-        out_channels: int,
+        out_channels: int | None = None,  # None: as in_channels
         dropout: float = 0.0,
         norm_groups: int = 32,
+        *,
+        conv_shortcut: bool = False,  # 3x3, not 1x1, where the width changes
+        temb_channels: int = 512,  # 0: takes no temb
     ) -> None:
         super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
         self.norm1 = normalize(in_channels, norm_groups)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        if temb_channels > 0:
+            self.temb_proj = nn.Linear(temb_channels, out_channels)
         self.norm2 = normalize(out_channels, norm_groups)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut: str | None = None  # name of the layer beside
         if in_channels != out_channels:
-            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
-        self.changes_width = in_channels != out_channels
+            self.shortcut = "conv_shortcut" if conv_shortcut else "nin_shortcut"
+            kernel = 3 if conv_shortcut else 1
+            beside = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+            self.add_module(self.shortcut, beside)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
         h = self.conv1(swish(self.norm1(x)))  # (B, C_out, H, W)
+        if temb is not None:
+            h = h + self.temb_proj(swish(temb))[:, :, None, None]
         h = self.conv2(self.dropout(swish(self.norm2(h))))  # (B, C_out, H, W)
-        return h + (self.nin_shortcut(x) if self.changes_width else x)
+        return h + (x if self.shortcut is None else self.get_submodule(self.shortcut)(x))
 
 
 class AttnBlock(nn.Module):
     """One head of self-attention over all cells, added to its input."""
 
-    def __init__(self, channels: int, norm_groups: int = 32) -> None:
+    def __init__(self, in_channels: int, norm_groups: int = 32) -> None:
         super().__init__()
-        self.norm = normalize(channels, norm_groups)
-        self.q = nn.Conv2d(channels, channels, 1)
-        self.k = nn.Conv2d(channels, channels, 1)
-        self.v = nn.Conv2d(channels, channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.norm = normalize(in_channels, norm_groups)
+        self.q = nn.Conv2d(in_channels, in_channels, 1)
+        self.k = nn.Conv2d(in_channels, in_channels, 1)
+        self.v = nn.Conv2d(in_channels, in_channels, 1)
+        self.proj_out = nn.Conv2d(in_channels, in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
@@ -121,9 +157,9 @@ class AttnBlock(nn.Module):
 class Downsample(nn.Module):
     """Halves height and width."""
 
-    def __init__(self, channels: int, with_conv: bool = True) -> None:
+    def __init__(self, in_channels: int, with_conv: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2) if with_conv else None
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, stride=2) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is None:
@@ -135,9 +171,9 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles height and width."""
 
-    def __init__(self, channels: int, with_conv: bool = True) -> None:
+    def __init__(self, in_channels: int, with_conv: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else None
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")  # (B, C, 2H, 2W)
@@ -166,6 +202,10 @@ class ShuffleUp(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)  # (B, C_out, 2H, 2W)
 
 
+def residual_block(config: AutoencoderConfig, channels: int, width: int) -> ResnetBlock:
+    return ResnetBlock(channels, width, config.dropout, config.norm_groups, temb_channels=0)
+
+
 class Level(nn.Module):
     """What happens at one resolution, and the step to the next; holds layers, has no forward."""
 
@@ -173,8 +213,7 @@ class Level(nn.Module):
         super().__init__()
         width = config.width(level)
         self.block = nn.ModuleList(
-            ResnetBlock(channels if i == 0 else width, width, config.dropout, config.norm_groups)
-            for i in range(blocks)
+            residual_block(config, channels if i == 0 else width, width) for i in range(blocks)
         )
         self.attn = nn.ModuleList(
             AttnBlock(width, config.norm_groups) for _ in range(blocks) if config.attends(level)
@@ -195,22 +234,34 @@ class Middle(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, channels: int) -> None:
         super().__init__()
-        groups = config.norm_groups
-        self.block_1 = ResnetBlock(channels, channels, config.dropout, groups)
-        self.attn_1 = AttnBlock(channels, groups) if config.mid_attention else nn.Identity()
-        self.block_2 = ResnetBlock(channels, channels, config.dropout, groups)
+        attention = AttnBlock(channels, config.norm_groups) if config.mid_attention else None
+        self.block_1 = residual_block(config, channels, channels)
+        self.attn_1 = attention or nn.Identity()
+        self.block_2 = residual_block(config, channels, channels)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(h)))
 
 
-class Encoder(nn.Module):
-    """(B, in_channels, H, W) in [-1, 1] -> (B, Z, h, w)."""
+class Network(nn.Module):
+    """What encoder and decoder say of themselves."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.stem = config.stem
         self.num_resolutions = len(config.ch_mult)
+        self.num_res_blocks = config.num_res_blocks
+        self.resolution = config.resolution
+        self.in_channels = config.in_channels
+        self.ch = config.ch
+
+
+class Encoder(Network):
+    """(B, in_channels, H, W) in [-1, 1] -> (B, Z, h, w). Give a config, or its keys."""
+
+    def __init__(self, config: AutoencoderConfig | None = None, **ddconfig: Any) -> None:
+        config = config or config_from_keywords(ddconfig)
+        super().__init__(config)
         last = self.num_resolutions - 1
         self.conv_in = nn.Conv2d(config.in_channels * config.stem**2, config.ch, 3, padding=1)
         self.down = nn.ModuleList()
@@ -244,13 +295,21 @@ class Encoder(nn.Module):
         return self.conv_out(swish(self.norm_out(h)))  # (B, Z, h, w)
 
 
-class Decoder(nn.Module):
-    """(B, Z, h, w) -> (B, out_ch, H, W), not clamped."""
+class Decoder(Network):
+    """(B, Z, h, w) -> (B, out_ch, H, W), not clamped. Give a config, or its keys."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
-        self.stem = config.stem
-        self.num_resolutions = len(config.ch_mult)
+    def __init__(
+        self,
+        config: AutoencoderConfig | None = None,
+        *,
+        give_pre_end: bool = False,  # return the features before the last norm
+        **ddconfig: Any,
+    ) -> None:
+        config = config or config_from_keywords(ddconfig)
+        super().__init__(config)
+        self.give_pre_end = give_pre_end
+        side = config.resolution // config.downsample_factor
+        self.z_shape = (1, config.z_channels, side, side)
         channels = config.width(self.num_resolutions - 1)
         self.conv_in = nn.Conv2d(config.z_channels, channels, 3, padding=1)
         self.mid = Middle(config, channels)
@@ -286,5 +345,7 @@ class Decoder(nn.Module):
             h = level.blocks(h)
             if level.upsample is not None:
                 h = level.upsample(h)
+        if self.give_pre_end:
+            return h
         x = self.conv_out(swish(self.norm_out(h)))  # (B, 3*stem^2, H/stem, W/stem)
         return F.pixel_shuffle(x, self.stem) if self.stem > 1 else x

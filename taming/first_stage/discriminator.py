@@ -13,13 +13,23 @@ from torch import Tensor, nn
 class ActNorm(nn.Module):
     """A scale and a shift for each channel, set by the first batch to give mean 0, variance 1.
 
-    Kingma & Dhariwal, "Glow" (arXiv 1807.03039, section 3.1).
+    Kingma & Dhariwal, "Glow" (arXiv 1807.03039, section 3.1). Takes (B,C,H,W) or (B,C).
     """
 
     initialized: Tensor
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(
+        self,
+        num_features: int,  # C
+        logdet: bool = False,  # also return log |det| of the map (B,)
+        affine: bool = True,
+        allow_reverse_init: bool = False,  # the first batch may come from the other side
+    ) -> None:
         super().__init__()
+        if not affine:
+            raise ValueError("ActNorm is a scale and a shift; affine=False would leave nothing")
+        self.logdet = logdet
+        self.allow_reverse_init = allow_reverse_init
         self.loc = nn.Parameter(torch.zeros(1, num_features, 1, 1))
         self.scale = nn.Parameter(torch.ones(1, num_features, 1, 1))
         self.register_buffer("initialized", torch.tensor(0, dtype=torch.uint8))
@@ -32,17 +42,39 @@ class ActNorm(nn.Module):
         self.scale.copy_(1.0 / (std + 1e-6))
         self.initialized.fill_(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.initialized.item() == 0:
-            self._initialize(x)
-        return self.scale * (x + self.loc)
+    def _starts(self) -> bool:
+        return self.training and self.initialized.item() == 0
+
+    def forward(self, x: Tensor, reverse: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        if reverse:
+            return self.reverse(x)
+        planes = x if x.ndim == 4 else x[:, :, None, None]
+        if self._starts():
+            self._initialize(planes)
+        y = (self.scale * (planes + self.loc)).reshape(x.shape)
+        if not self.logdet:
+            return y
+        cells = planes.shape[2] * planes.shape[3]
+        return y, (cells * self.scale.abs().log().sum()).expand(len(x))
+
+    def reverse(self, y: Tensor) -> Tensor:
+        """The x of which y was made."""
+        planes = y if y.ndim == 4 else y[:, :, None, None]
+        if self._starts():
+            if not self.allow_reverse_init:
+                raise ValueError(
+                    "ActNorm has seen no batch yet, so there is nothing to reverse; run it forward "
+                    "first, or make it with allow_reverse_init=True"
+                )
+            self._initialize(planes)
+        return (planes / self.scale - self.loc).reshape(y.shape)
 
 
 def weights_init(module: nn.Module) -> None:
     """Convolutions from N(0, 0.02), batch norms from N(1, 0.02) (1611.07004, appendix 6.2)."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.modules.conv._ConvNd):
         nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
 

@@ -8,6 +8,7 @@ reconstructions. Ours: a cap on lambda, a soft start of the discriminator, LeCam
 (Tseng et al., arXiv 2104.03310), a choice of perceptual networks.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -56,7 +57,45 @@ class _WithGradient(torch.autograd.Function):
         return gradient * grad_outputs[0], None, None
 
 
-class VQLPIPSWithDiscriminator(nn.Module):
+class FirstStageLoss(nn.Module, ABC):
+    """What the training of a first stage asks of its loss.
+
+    Steps are those of the autoencoder's optimiser; before the first, -1, no adversary plays.
+    """
+
+    @abstractmethod
+    def generator_loss(
+        self,
+        codebook_loss: Tensor,
+        inputs: Tensor,
+        reconstructions: Tensor,
+        step: int,
+        last_layer: Tensor | None = None,
+        cond: Tensor | None = None,
+    ) -> tuple[Tensor, Logs]:
+        """What the autoencoder minimises (), and its parts; `rec_loss` is without the codebook."""
+
+    def adversary(self) -> nn.Module | None:
+        """Who is trained against the autoencoder, with `discriminator_loss`."""
+        return None
+
+    def disc_share(self, step: int) -> float:
+        """How much the adversary counts at this step; at 0 it is not run."""
+        return 0.0
+
+    def discriminator_loss(
+        self, inputs: Tensor, reconstructions: Tensor, step: int, cond: Tensor | None = None
+    ) -> tuple[Tensor, Logs]:
+        """What the adversary minimises."""
+        raise NotImplementedError(f"{type(self).__name__} has no adversary")
+
+    def quality(self, inputs: Tensor, reconstructions: Tensor) -> Logs:
+        """How good reconstructions are, in numbers that mean something outside training."""
+        error = (reconstructions.float().clamp(-1, 1) - inputs).square().mean(dim=(1, 2, 3))  # (B,)
+        return {"psnr": 10 * torch.log10(4.0 / error.clamp(min=1e-10)).mean()}  # dB, range -1..1
+
+
+class VQLPIPSWithDiscriminator(FirstStageLoss):
     """Images and reconstructions (B,3,H,W) in [-1, 1] to the losses of both players.
 
     `disc_start` counts steps of the generator's optimiser. Losses and logged values are float32
@@ -117,6 +156,9 @@ class VQLPIPSWithDiscriminator(nn.Module):
         self.register_buffer("lecam_real", torch.zeros(()), persistent=False)
         self.register_buffer("lecam_fake", torch.zeros(()), persistent=False)
 
+    def adversary(self) -> nn.Module:
+        return self.discriminator
+
     def disc_share(self, step: int) -> float:
         """How much the discriminator counts at this step: 0 before `disc_start`, then to 1."""
         ramp = (step - self.disc_start + 1) / (self.disc_warmup + 1)
@@ -144,16 +186,16 @@ class VQLPIPSWithDiscriminator(nn.Module):
         total = nll.detach()
         if share > 0:
             adversarial = -self.discriminator(self._shown(seen, cond)).float().mean()
-            weight = self.disc_weight * share
+            # Without gradients there is nothing to weigh it by, and it does not count
+            logs |= {"g_loss": adversarial.detach(), "d_weight": torch.zeros(())}
             if training:
                 (pull,) = torch.autograd.grad(adversarial, seen)
                 assert gradient is not None
                 adaptive = self._adaptive_weight(reconstructions, gradient, pull, last_layer)
                 logs["d_weight"] = adaptive
-                weight = weight * adaptive
+                weight = self.disc_weight * share * adaptive
                 gradient = gradient + weight * pull
-            total = total + weight * adversarial.detach()
-            logs["g_loss"] = adversarial.detach()
+                total = total + weight * adversarial.detach()
         if gradient is not None:
             total = _WithGradient.apply(reconstructions, total, gradient)
         total = total + self.codebook_weight * codebook_loss.mean()

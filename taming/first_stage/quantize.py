@@ -219,6 +219,21 @@ class VectorQuantizer2(VectorQuantizer):
     ) -> None:
         super().__init__(n_e, e_dim, beta, False, remap, unknown_index, sane_index_shape, legacy)
 
+    def forward(
+        self,
+        z: Tensor,
+        temp: float | None = None,
+        rescale_logits: bool = False,
+        return_logits: bool = False,
+    ) -> Quantized:
+        """The arguments beside z are those of a Gumbel quantizer in its place: nothing to set."""
+        if temp not in (None, 1.0) or rescale_logits or return_logits:
+            raise ValueError(
+                f"a nearest code has neither temperature nor logits; temp is {temp}, "
+                f"rescale_logits {rescale_logits}, return_logits {return_logits}: leave them out"
+            )
+        return super().forward(z)
+
 
 class EmbeddingEMA(nn.Module):
     """A table of codes that no optimiser moves: running means of the features of each code."""
@@ -233,6 +248,10 @@ class EmbeddingEMA(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("cluster_size", torch.zeros(n_e))
         self.register_buffer("embed_avg", weight.clone())
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """int64 of any shape -> (..., D), as an embedding layer answers."""
+        return F.embedding(indices, self.weight)
 
 
 class EMAVectorQuantizer(CodebookQuantizer):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 class QuantizerInfo(NamedTuple):
     perplexity: Tensor  # (): exp(entropy) of the codes of this batch, 1..V
-    min_encodings: None  # one-hot codes in the oldest published form; never needed
+    min_encodings: Tensor | None  # one-hot codes (N,V), in the oldest published form only
     indices: Tensor  # int64; (B*h*w,) in the published form, else (B,h,w)
 
 
@@ -69,13 +69,18 @@ class Quantizer(nn.Module, ABC):
     ) -> Tensor:
         """The published spelling of `lookup`: any shape of indices, shape = (b,h,w,c) or None.
 
-        Without `shape` the result is (N,D), one row an index.
+        Without `shape` the codes come last: indices (N,) give (N,D), a grid (B,h,w) gives
+        (B,h,w,D).
         """
         if shape is None:
             rows = self.lookup(indices.reshape(1, 1, -1))  # (1, D, 1, N)
-            return rearrange(rows, "1 d 1 n -> n d")
+            return rearrange(rows, "1 d 1 n -> n d").reshape(*indices.shape, -1)
         b, h, w, _ = shape
         return self.lookup(indices.reshape(b, h, w))
+
+    def embed_code(self, indices: Tensor) -> Tensor:
+        """`lookup` by the name that `decode_code` of dependent projects calls."""
+        return self.lookup(indices)
 
 
 class RemappedQuantizer(Quantizer):

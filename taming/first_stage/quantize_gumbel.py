@@ -17,7 +17,7 @@ from taming.first_stage.quantize_base import Quantized, RemappedQuantizer, code_
 
 
 class GumbelQuantizer(RemappedQuantizer):
-    """z -> logits -> a code, drawn; loss = kl_weight KL(softmax(logits) || uniform)."""
+    """z -> logits -> a code, drawn; loss = kl_weight KL(softmax(logits) || uniform over n_e)."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class GumbelQuantizer(RemappedQuantizer):
         remap: str | None = None,
         unknown_index: str | int = "random",
         sane_index_shape: bool = True,
+        z_channels: int | None = None,  # of what is rounded; None: D
     ) -> None:
         super().__init__(n_e, e_dim, remap, unknown_index, sane_index_shape)
         self.n_embed = n_e
@@ -36,7 +37,7 @@ class GumbelQuantizer(RemappedQuantizer):
         self.kl_weight = kl_weight
         self.temperature = temp_init  # lowered by a schedule in training
         self.generator: torch.Generator | None = None  # of the noise; None: torch's own
-        self.proj = nn.Conv2d(e_dim, n_e, 1)
+        self.proj = nn.Conv2d(z_channels or e_dim, n_e, 1)
         self.embed = nn.Embedding(n_e, e_dim)
 
     def logits(self, z: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class GumbelQuantizer(RemappedQuantizer):
                 weights = soft
             z_q = einsum(weights, self._codes(), "b v h w, v d -> b d h w")
             log_share = F.log_softmax(logits, dim=1)
-            divergence = log_share.exp() * (log_share + math.log(soft.shape[1]))
+            divergence = log_share.exp() * (log_share + math.log(self.n_e))
             loss = self.kl_weight * divergence.sum(dim=1).mean()
             counts = code_counts(indices, self.codebook_size)
             return Quantized(z_q, loss, self._info(indices, counts))

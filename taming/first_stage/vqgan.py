@@ -8,6 +8,7 @@ hang at `.loss` and may be deleted.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,14 +19,17 @@ from torch import Tensor, nn
 from taming.checkpoint import LoadReport, load_weights, read_state_dict
 from taming.config import from_mapping, instantiate_from_config
 from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
-from taming.first_stage.quantize import EMAVectorQuantizer, VectorQuantizer2
+from taming.first_stage.losses import VQLPIPSWithDiscriminator
+from taming.first_stage.plain_module import PlainModule
+from taming.first_stage.quantize import VectorQuantizer2
 from taming.first_stage.quantize_base import Quantized, Quantizer
 from taming.first_stage.quantize_gumbel import GumbelQuantizer
+from taming.first_stage.quantize_published import EMAVectorQuantizer, GumbelQuantize
 
 logger = logging.getLogger(__name__)
 
 
-class VQModel(nn.Module):
+class VQModel(PlainModule):
     """Images in [-1, 1] to codes in [0, V) and back; H and W are multiples of `downsample_factor`.
 
     `quantizer` is `{target, params}` of any `Quantizer`; it is given V = `n_embed` as `n_e` and
@@ -53,7 +57,7 @@ class VQModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = from_mapping(AutoencoderConfig, ddconfig, "ddconfig")
-        self.image_key = image_key
+        self.image_key = image_key  # of batches: what is encoded
         self.monitor = monitor
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
@@ -125,7 +129,15 @@ class VQModel(nn.Module):
         return self.quantize.lookup(indices)
 
     def decode_code(self, indices: Tensor) -> Tensor:
-        """int64 (B,h,w) -> (B,3,H,W)."""
+        """int64 (B,h,w), or (B,h*w) of a square grid -> (B,3,H,W)."""
+        if indices.ndim == 2:
+            side = math.isqrt(indices.shape[1])
+            if side**2 != indices.shape[1]:
+                raise ValueError(
+                    f"{indices.shape[1]} codes are no square grid, so nothing says how they lie; "
+                    "give them as (B, h, w)"
+                )
+            indices = indices.reshape(len(indices), side, side)
         return self.decode(self.lookup(indices))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,8 +156,11 @@ class VQModel(nn.Module):
     @torch.no_grad()
     def to_rgb(self, x: Tensor) -> Tensor:
         """One-hot label maps (B,N,H,W) as colours (B,3,H,W) in [-1, 1], to look at."""
-        colorize = self.get_buffer("colorize")
-        colours = F.conv2d(x, weight=colorize)
+        colorize = getattr(self, "colorize", None)
+        if colorize is None:  # colours of no meaning, always the same
+            generator = torch.Generator().manual_seed(0)
+            colorize = torch.randn(3, x.shape[1], 1, 1, generator=generator)
+        colours = F.conv2d(x, weight=colorize.to(x))
         low, high = colours.min(), colours.max()
         return 2.0 * (colours - low) / (high - low).clamp(min=1e-12) - 1.0
 
@@ -172,6 +187,22 @@ class EMAVQ(VQModel):
         )
 
 
+class VQNoDiscModel(VQModel):
+    """A `VQModel` trained without a discriminator, whatever its loss brings."""
+
+    def __init__(
+        self,
+        ddconfig: Mapping[str, Any],
+        lossconfig: Mapping[str, Any] | None = None,
+        n_embed: int = 1024,
+        embed_dim: int = 256,
+        **options: Any,  # as for VQModel
+    ) -> None:
+        super().__init__(ddconfig, lossconfig, n_embed, embed_dim, **options)
+        if isinstance(self.loss, VQLPIPSWithDiscriminator):
+            self.loss.disc_factor = 0.0
+
+
 class GumbelVQ(VQModel):
     """A `VQModel` that draws its codes from a softmax.
 
@@ -185,11 +216,20 @@ class GumbelVQ(VQModel):
         n_embed: int = 8192,
         embed_dim: int = 256,
         temperature_scheduler_config: Mapping[str, Any] | None = None,
+        ckpt_path: str | None = None,
+        ignore_keys: Sequence[str] = (),
+        image_key: str = "image",
+        colorize_nlabels: int | None = None,
+        monitor: str | None = None,
         kl_weight: float = 1e-8,
-        **options: Any,  # as for VQModel
+        remap: str | None = None,
     ) -> None:
         self._kl_weight = kl_weight
-        super().__init__(ddconfig, lossconfig, n_embed, embed_dim, **options)
+        super().__init__(
+            ddconfig, lossconfig, n_embed, embed_dim, ckpt_path, ignore_keys, image_key,
+            colorize_nlabels, monitor, remap, sane_index_shape=True,
+        )  # fmt: skip
+        self.vocab_size = n_embed
         self.temperature_scheduler = (
             instantiate_from_config(temperature_scheduler_config)
             if temperature_scheduler_config is not None
@@ -199,9 +239,15 @@ class GumbelVQ(VQModel):
     def _own_quantizer(
         self, n_embed: int, embed_dim: int, remap: str | None, sane_index_shape: bool
     ) -> Quantizer:
-        return GumbelQuantizer(n_embed, embed_dim, kl_weight=self._kl_weight, remap=remap)
+        return GumbelQuantize(embed_dim, embed_dim, n_embed, kl_weight=self._kl_weight, remap=remap)
 
-    def set_step(self, step: int) -> None:
+    def encode_to_prequant(self, x: Tensor) -> Tensor:
+        """The published spelling of `features`."""
+        return self.features(x)
+
+    def set_step(self, step: int) -> float:
         """Moves the temperature along its schedule; called before every training step."""
-        if self.temperature_scheduler is not None and isinstance(self.quantize, GumbelQuantizer):
+        assert isinstance(self.quantize, GumbelQuantizer)
+        if self.temperature_scheduler is not None:
             self.quantize.temperature = float(self.temperature_scheduler(step))
+        return self.quantize.temperature

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from taming.checkpoint import LOSS_KEYS, without_prefix
 from taming.cond_stage.drawing import distinct_colours, ramp
 from taming.config import ConfigError
-from taming.data.batch import channels_first
 from taming.first_stage.ema import EMA
 from taming.training.settings import TrainingSettings
+from taming.transformer.net2net_batch import read_input
 
 COMPILED = ("encoder", "decoder", "transformer")  # parts worth compiling, where a model has them
 
@@ -92,7 +92,7 @@ class StageTraining(pl.LightningModule):
         """The pictures of a batch (B, C, H, W), laid out as the convolutions like them."""
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         config = getattr(self.model, "config", None)
-        images = channels_first(batch[self.image_key], getattr(config, "in_channels", 3))
+        images = read_input(batch, self.image_key, getattr(config, "in_channels", 3))
         return images.contiguous(memory_format=layout)
 
     def held_out(self, count: int) -> Any:

@@ -1,5 +1,7 @@
 """Trains a first stage: two players, two optimisers, one forward of the autoencoder for both.
 
+Where the loss has no adversary, as that of label maps, there is one player and one optimiser.
+
 Manual optimisation, as Lightning wants it for two optimisers. Lightning then counts the steps of
 both and refuses to accumulate or clip, so both are done here, under the trainer's usual names.
 On several devices: `trainer.strategy=ddp_find_unused_parameters_true`, because neither player's
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from taming.first_stage.losses import VQLPIPSWithDiscriminator
+from taming.first_stage.losses import FirstStageLoss
 from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import code_counts, perplexity, usage
 from taming.first_stage.vqgan import GumbelVQ, VQModel
@@ -23,6 +25,7 @@ from taming.training.base import StageTraining, as_colours, decayed_groups, grid
 from taming.training.settings import TrainingSettings
 
 CODEBOOK = "quantize.embedding.weight"
+PARTS = ("pixel_loss", "p_loss", "bce_loss", "quant_loss")  # of the loss, logged in validation
 
 
 class FirstStageTraining(StageTraining):
@@ -42,10 +45,12 @@ class FirstStageTraining(StageTraining):
         max_steps: int = -1,  # steps of the autoencoder's optimiser; -1: no limit
     ) -> None:
         super().__init__(model, settings, learning_rate)
-        if not isinstance(model.loss, VQLPIPSWithDiscriminator):
+        loss = getattr(model, "loss", None)
+        if not isinstance(loss, FirstStageLoss):
             raise ValueError(
-                f"a first stage is trained with VQLPIPSWithDiscriminator, this one has the loss "
-                f"{type(model.loss).__name__}; give model.params.lossconfig"
+                f"a first stage is trained with a FirstStageLoss, such as VQLPIPSWithDiscriminator "
+                f"or BCELossWithQuant, this one has the loss {type(loss).__name__}; give "
+                f"model.params.lossconfig"
             )
         if accumulate_grad_batches < 1:
             raise ValueError(
@@ -60,8 +65,8 @@ class FirstStageTraining(StageTraining):
             self.register_buffer(name, torch.zeros(model.codebook_size), persistent=False)
 
     @property
-    def loss(self) -> VQLPIPSWithDiscriminator:
-        assert isinstance(self.model.loss, VQLPIPSWithDiscriminator)
+    def loss(self) -> FirstStageLoss:
+        assert isinstance(self.model.loss, FirstStageLoss)
         return self.model.loss
 
     def steps_done(self) -> int:
@@ -74,16 +79,17 @@ class FirstStageTraining(StageTraining):
         settings, rate = self.settings, self.learning_rate
         players = [module for name, module in self.model.named_children() if name != "loss"]
         groups = decayed_groups(torch.nn.ModuleList(players), self.weight_decay)
-        discriminator = self.loss.discriminator.parameters()
-        return [
-            AdamW(groups, rate, settings.betas),
-            AdamW(discriminator, rate, (0.5, 0.9), weight_decay=0.0),
-        ]
+        optimizers = [AdamW(groups, rate, settings.betas)]
+        adversary = self.loss.adversary()
+        if adversary is not None:
+            optimizers.append(AdamW(adversary.parameters(), rate, (0.5, 0.9), weight_decay=0.0))
+        return optimizers
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        if isinstance(self.loss.perceptual_loss, LPIPS):
-            self.loss.perceptual_loss.prepare()
+        for part in self.loss.children():
+            if isinstance(part, LPIPS):
+                part.prepare()
         if self.max_steps > 0 and self.steps >= self.max_steps:
             self.trainer.should_stop = True
 
@@ -92,7 +98,7 @@ class FirstStageTraining(StageTraining):
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         images = self.images(batch)
         if isinstance(self.model, GumbelVQ):
-            self.model.set_step(self.steps)
+            self.log("codebook/temperature", self.model.set_step(self.steps))
         with self.mixed():
             quantized = self.model.encode(images)
             reconstructions = self.model.decode(quantized.z_q)
@@ -117,6 +123,7 @@ class FirstStageTraining(StageTraining):
         """One step of the optimisers, the average and, now and then, the codebook."""
         share = self.settings.rate(self.steps)
         players: Any = self.optimizers()
+        players = players if isinstance(players, list) else [players]
         for player, optimizer in enumerate(players[: 1 + both]):
             scale = 1.0 if player == 0 else self.settings.discriminator_rate
             for group in optimizer.param_groups:
@@ -161,15 +168,9 @@ class FirstStageTraining(StageTraining):
             reconstructions = self.model.decode(quantized.z_q)
             _loss, logs = self.loss.generator_loss(quantized.loss, images, reconstructions, step=-1)
         self.held_out_counts += code_counts(quantized.info.indices, self.model.codebook_size)
-        error = (reconstructions.float().clamp(-1, 1) - images).square().mean(dim=(1, 2, 3))  # (B,)
-        numbers = {
-            "psnr": 10 * torch.log10(4.0 / error.clamp(min=1e-10)).mean(),  # dB, range -1..1
-            "loss": logs["rec_loss"],
-            "pixel_loss": logs["pixel_loss"],
-            "quant_loss": logs["quant_loss"],
-        }
-        if "p_loss" in logs:
-            numbers["p_loss"] = logs["p_loss"]
+        numbers = self.loss.quality(images, reconstructions)
+        numbers["loss"] = logs["rec_loss"]
+        numbers |= {name: logs[name] for name in PARTS if name in logs}
         named = {f"validation/{name}": value for name, value in numbers.items()}
         self.log_dict(named, batch_size=len(images), sync_dist=True)
 
