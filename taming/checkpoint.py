@@ -9,23 +9,40 @@ taming-transformers may carry a few entries that nothing needs any more.
 import contextlib
 import errno
 import hashlib
+import json
 import logging
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from taming.checkpoint_pickle import Refused, StoredTensor, read_torch
 
 logger = logging.getLogger(__name__)
+
+DTYPES = {  # as safetensors names them
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 # Entries that a file may hold and a model may lack, or the other way round, at any depth.
 OPTIONAL_KEYS = re.compile(r"(^|\.)(attn\.mask|colorize|quantize\.used)$")
@@ -92,17 +109,46 @@ def save_weights(
     path: str | os.PathLike[str],
     state: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,  # MB written, of how many
 ) -> None:
-    """Writes safetensors, atomically. Tensors that share memory are written once each."""
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in state.items():
-        tensor = tensor.detach().cpu().contiguous()
-        address = tensor.untyped_storage().data_ptr()
-        tensors[name] = tensor.clone() if address in seen else tensor  # the format forbids aliases
-        seen.add(address)
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={k: str(v) for k, v in (metadata or {}).items()})
+    """Writes safetensors, atomically, one tensor after the other.
+
+    Never holds more than one tensor in memory beyond what it is given, so that files of several GB
+    go from one format to another. Layout: github.com/huggingface/safetensors, README, "Format".
+    """
+    # Wide types first: then every tensor begins at a multiple of its own width.
+    names = sorted(state, key=lambda name: (-state[name].element_size(), name))
+    header: dict[str, Any] = {}
+    if metadata:
+        header["__metadata__"] = {key: str(value) for key, value in metadata.items()}
+    end = 0
+    for name in names:
+        tensor = state[name]
+        if tensor.dtype not in DTYPES:
+            raise CheckpointError(f"{name} is of type {tensor.dtype}, which {path} cannot hold")
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as partial, open(partial, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in names:
+            file.write(_little_endian(state[name]).data)
+            if progress is not None:
+                progress(header[name]["data_offsets"][1] >> 20, end >> 20)
+
+
+def _little_endian(tensor: Tensor) -> np.ndarray:
+    """The bytes of a tensor, as whole numbers of its width; numpy has no bfloat16."""
+    width = tensor.element_size()
+    flat = tensor.detach().cpu().contiguous().flatten()
+    if tensor.is_complex():  # two numbers of half the width
+        flat, width = torch.view_as_real(flat).flatten(), width // 2
+    return flat.view(getattr(torch, f"int{8 * width}")).numpy().astype(f"<i{width}", copy=False)
 
 
 # --- reading -------------------------------------------------------------------------------------

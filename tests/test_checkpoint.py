@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from taming.checkpoint import (
+    DTYPES,
     CheckpointError,
     atomic_write,
     load_weights,
@@ -70,6 +71,31 @@ def test_weights_and_metadata_survive_a_file(tmp_path: Path) -> None:
     save_weights(path, state, {"model": "small"})
     assert tensor_hash(read_state_dict(path)) == tensor_hash(state)
     assert read_metadata(path)["model"] == "small"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_type_survives_safetensors(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {"odd": torch.ones(3, dtype=torch.uint8), "t": torch.tensor([[0, 1, 1]]).to(dtype)}
+    save_weights(
+        tmp_path / "w.safetensors", {**state, "empty": torch.empty(0, 2), "one": torch.tensor(1.0)}
+    )
+    read = read_state_dict(tmp_path / "w.safetensors")
+    assert read["t"].dtype == dtype
+    assert torch.equal(read["t"], state["t"])
+    assert (read["empty"].shape, read["one"].shape) == ((0, 2), ())
+
+
+def test_types_that_safetensors_lacks_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"w is of type torch.complex128"):
+        save_weights(tmp_path / "w.safetensors", {"w": torch.ones(1, dtype=torch.complex128)})
+    assert os.listdir(tmp_path) == []
+
+
+def test_writing_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    state = {name: torch.zeros(1 << 18) for name in "abc"}
+    save_weights(tmp_path / "w.safetensors", state, progress=lambda *now: told.append(now))
+    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 # --- reading -------------------------------------------------------------------------------------
