@@ -82,35 +82,30 @@ class PreparedGPT:
 
 
 class _Sequence:
-    """What has been fed, and the law that a GPT is asked for one code at a time, in its order."""
+    """What has been fed, and the law that a GPT is asked for one place after the other."""
 
-    def __init__(self, prefix: Tensor, order: Tensor | None) -> None:
+    def __init__(self, prefix: Tensor) -> None:
         if prefix.ndim != 2 or prefix.shape[1] == 0:
             raise ValueError(
                 f"the prefix has shape {tuple(prefix.shape)}; a GPT needs at least one condition "
                 "token per image (B, P), a start token if nothing else"
             )
         self.pending = prefix  # (B, P): goes in front of the first codes
-        self.order = order  # (T,) cells in the order of the sequence; None: cells are places
         self.fed = 0  # image tokens
 
     def take(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
         """The tokens (B, n) to feed now; ValueError out of order."""
         if targets.shape[1] != 1:
             raise ValueError(
-                f"{targets.shape[1]} cells asked for at once; this transformer gives one at a "
+                f"{targets.shape[1]} places asked for at once; this transformer gives one at a "
                 "time: use groups of 1"
             )
         asked = torch.cat([positions, targets], dim=1)  # (B, n + 1)
-        stop = self.fed + asked.shape[1]
-        if self.order is None:
-            expected = torch.arange(self.fed, stop, device=asked.device)
-        else:
-            expected = self.order[self.fed : stop].to(asked.device)
-        if asked.shape[1] != len(expected) or bool((asked != expected).any()):
+        expected = torch.arange(self.fed, self.fed + asked.shape[1], device=asked.device)
+        if bool((asked != expected).any()):
             raise ValueError(
-                f"cells {asked[0].tolist()} fed and asked for where the order of the sequence has "
-                f"{expected.tolist()}; this transformer knows one order only"
+                f"places {asked.tolist()} of the sequence are fed and asked for; the next are "
+                f"{expected.tolist()}, and this transformer knows one order only"
             )
         tokens = torch.cat([self.pending, codes], dim=1)
         self.pending = codes[:, :0]
@@ -121,28 +116,26 @@ class _Sequence:
 class GPTDecoder:
     """Feeds known codes, answers logits for the next one; keys and values are cached.
 
-    `order` (T,) holds the cells in the order of the sequence (`permuter.forward_shuffle_idx`);
-    without it positions and targets are places in the sequence. `codebook_size` leaves out tokens
-    that only conditions use. ValueError where `n_unmasked` reaches into codes not fed at first:
-    those tokens would have to see what comes later.
+    Positions and targets are places in the sequence of image tokens, 0 to T - 1: a permuter has
+    been there before. `codebook_size` leaves out tokens that only conditions use. ValueError where
+    `n_unmasked` reaches into codes not fed at first: they would have to see what comes later.
     """
 
     def __init__(
         self,
         gpt: GPT | PreparedGPT,
         prefix: Tensor,  # (B, P) int64 condition tokens
-        order: Tensor | None = None,
         codebook_size: int | None = None,
     ) -> None:
         self.weights = gpt if isinstance(gpt, PreparedGPT) else PreparedGPT(gpt)
-        self.sequence = _Sequence(prefix, order)
+        self.sequence = _Sequence(prefix)
         self.codebook_size = codebook_size
         self.cache = self.weights.new_cache(prefix.shape[0])
         self.answer = prefix.new_empty(0)
 
     @torch.inference_mode()
     def __call__(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
-        """Feed codes (B, n) at their cells (B, n); float32 logits (B, 1, V) for targets (B, 1)."""
+        """Feed codes (B, n) at their places (B, n); float32 logits (B, 1, V) for targets (B, 1)."""
         tokens = self.sequence.take(codes, positions, targets)
         if tokens.shape[1]:
             unmasked = self.weights.gpt.config.n_unmasked
@@ -166,13 +159,12 @@ class NaiveGPTDecoder:
         self,
         gpt: GPT,
         prefix: Tensor,
-        order: Tensor | None = None,
         codebook_size: int | None = None,
     ) -> None:
         if gpt.training:
             raise ValueError("decoding in training mode would drop features; call eval() first")
         self.gpt = gpt
-        self.sequence = _Sequence(prefix, order)
+        self.sequence = _Sequence(prefix)
         self.codebook_size = codebook_size
         self.tokens = prefix[:, :0]
 

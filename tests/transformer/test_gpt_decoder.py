@@ -126,7 +126,7 @@ def test_asking_again_without_feeding_gives_the_same_answer(gpt) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_cells_at_once_are_refused(kind, gpt) -> None:
-    with pytest.raises(ValueError, match=r"2 cells asked for at once.*groups of 1"):
+    with pytest.raises(ValueError, match=r"2 places asked for at once.*groups of 1"):
         kind(gpt, draw(P))(draw(0), draw(0), places()[:, :2])
 
 
