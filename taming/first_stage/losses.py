@@ -192,8 +192,8 @@ class VQLPIPSWithDiscriminator(FirstStageLoss):
                 (pull,) = torch.autograd.grad(adversarial, seen)
                 assert gradient is not None
                 adaptive = self._adaptive_weight(reconstructions, gradient, pull, last_layer)
-                logs["d_weight"] = adaptive
-                weight = self.disc_weight * share * adaptive
+                logs["d_weight"] = self.disc_weight * adaptive
+                weight = share * logs["d_weight"]
                 gradient = gradient + weight * pull
                 total = total + weight * adversarial.detach()
         if gradient is not None:
