@@ -20,6 +20,9 @@ from typer import Option
 
 import taming
 from taming import cli_data, cli_paint, cli_train
+from taming.cli_old_words import modern_words
+
+logger = logging.getLogger(__name__)
 
 TRACEBACK_VARIABLE = "TAMING_TRACEBACK"
 
@@ -38,7 +41,8 @@ def main(words: Sequence[str] | None = None) -> None:
     # as soon as another program wants a core).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app(args=None if words is None else list(words), prog_name="taming")
+        modern = modern_words(sys.argv[1:] if words is None else words)
+        app(args=modern.words, prog_name="taming", obj=modern.notes)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             raise
@@ -63,6 +67,7 @@ def show_version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, Option("--version", help="Show the version.", is_eager=True, callback=show_version)
     ] = False,
@@ -76,6 +81,8 @@ def root(
     )
     # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+    for note in context.obj or []:  # of words that are spelt otherwise today
+        logger.info(note)
 
 
 for commands in (cli_train.app, cli_paint.app, cli_data.app):

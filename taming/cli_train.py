@@ -72,8 +72,9 @@ def read_config(words: Iterable[str] | None, resume: Path | None = None) -> Any:
     given = list(words or [])
     files = [word for word in given if "=" not in word]
     settings = [word for word in given if "=" in word]
-    if not files:
-        if resume is None:
-            raise ValueError("no configuration given: name a YAML file, such as mine.yaml")
-        files = [str(resume / "config.yaml")]
-    return load_config(files, settings)
+    if not files and resume is None:
+        raise ValueError("no configuration given: name a YAML file, such as mine.yaml")
+    config = load_config(files, settings)  # what is resumed has a config of its own below
+    if files and resume is None:
+        config.setdefault("name", Path(files[0]).stem)
+    return config

@@ -39,7 +39,9 @@ def _parameters(model: nn.Module) -> Table:
 
 
 def _sets(data: Any, factor: int) -> Table:
-    mix, batch = data.train, data.batch_size
+    mix, batch = getattr(data, "train", None), data.batch_size
+    if mix is None:
+        return _published_sets(data)
     table = Table("set", "pictures", "size", "codes", "share", title="data", title_justify="left")
     total = sum(mix.weights)
     for part, size, weight in zip(mix.sets, mix.sizes, mix.weights, strict=True):
@@ -52,4 +54,14 @@ def _sets(data: Any, factor: int) -> Table:
         f"{epoch // batch:,} batches of {batch} an epoch; "
         f"{len(data.label_names)} labels, {len(data.class_names)} classes"
     )
+    return table
+
+
+def _published_sets(data: Any) -> Table:
+    """Data sets of targets know their number of samples, and little else."""
+    table = Table("section", "data set", "samples", title="data", title_justify="left")
+    data.setup()
+    for name, dataset in data.datasets.items():
+        table.add_row(name, data.dataset_configs[name]["target"], f"{len(dataset):,}")
+    table.caption = f"batches of {data.batch_size}"
     return table

@@ -9,15 +9,12 @@ are in it, so that `taming.load` needs nothing else.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +29,13 @@ from taming.config import (
     ConfigError,
     check_arguments,
     from_mapping,
-    get_obj_from_str,
     instantiate_from_config,
     load_config,
-    nearest,
     plain,
     to_yaml,
 )
 from taming.first_stage.vqgan import VQModel
-from taming.loading import CONFIG, expand_first_stage
+from taming.loading import CONFIG
 from taming.training.cache import Progress
 from taming.training.callbacks import (
     HISTORY,
@@ -53,16 +48,24 @@ from taming.training.callbacks import (
     WritePictures,
 )
 from taming.training.codes_data import CACHE, CodesData
+from taming.training.old_config import find_old_run, is_old, modern_config, old_run_config
 from taming.training.progress import ProgressBar
 from taming.training.report import report
+from taming.training.sections import (
+    SECTION,
+    check_sections,
+    complete_model_config,
+    for_reading,
+    learning_rate,
+    seeded,
+    warn_without_first_stage,
+)
 from taming.training.settings import TrainingSettings
 from taming.transformer.multi_task import MultiTaskTransformer
+from taming.transformer.net2net import Net2NetTransformer
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = ("name", "seed", "model", "data", "training", "trainer")
-SECTION = ("target", "params")  # of an object; `model` has its learning rate beside them
-RATES = ("learning_rate", "base_learning_rate")
 RUNS = Path("runs")
 RUN_VARIABLE = "TAMING_RUN"
 
@@ -77,16 +80,22 @@ def train(
     """Train what the config describes; returns the run directory.
 
     `resume` is a run directory: its own config is used, with the sections given here on top, and
-    the loss sequence goes on as if it had never stopped.
+    the loss sequence goes on as if it had never stopped. A folder or checkpoint that was left by
+    the published `main.py` is where a new run takes its config and weights from.
     """
+    old = None if resume is None else find_old_run(resume)
+    if old is not None:
+        config, resume = old_run_config(old, plain(config)), None
     folder = None if resume is None else Path(resume)
     if folder is not None:
+        folder = folder.parent.parent if folder.is_file() else folder
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
         config = plain(
             OmegaConf.merge(load_config(folder / CONFIG), OmegaConf.create(plain(config)))
         )
-    config = check_sections(plain(config))
+    config = plain(config)
+    config = check_sections(modern_config(config) if is_old(config) else config)
     pl.seed_everything(config["seed"], verbose=False)
     config["data"] = seeded(config["data"], config["seed"])
     data = instantiate_from_config(config["data"])
@@ -125,24 +134,45 @@ def _fit(
     options = dict(config["trainer"])
     own = {key: options.pop(key) for key in OWN_OPTIONS if key in options and is_manual(model)}
     settings = from_mapping(TrainingSettings, config["training"], "training")
+    callbacks, loggers = (_built(options, key) for key in ("callbacks", "logger"))
     trainer = make_trainer(
         {**DEFAULTS, "log_every_n_steps": settings.log_every, **options},
         default_root_dir=folder,
-        logger=_loggers(folder),
-        callbacks=_callbacks(folder, settings),
+        logger=[*_loggers(folder), *loggers] or False,
+        callbacks=[*callbacks, *_callbacks(folder, settings)],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    rate = learning_rate(config, data.batch_size, trainer.world_size)
+    rate = learning_rate(config, batch_size(config, data), trainer.world_size)
     module = wrap(model, settings=settings, learning_rate=rate, **own)
     with warnings.catch_warnings():
         for message in NOT_SO:
             warnings.filterwarnings("ignore", message)
         # The checkpoint is read as tensors and plain values, never as code.
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _built(options: dict[str, Any], key: str) -> list[Any]:
+    """What a config adds to the run's own callbacks and loggers: a list of sections."""
+    sections = options.pop(key, None) or []
+    if not isinstance(sections, list):
+        raise ConfigError(
+            f"trainer.{key} is {sections!r}; the run directory has its own, more are given as a "
+            f"list of sections with target and params"
+        )
+    return [instantiate_from_config(section) for section in sections]
+
+
+def batch_size(config: Mapping[str, Any], data: Any) -> int:
+    """Pictures a step on each device; data modules of others may not say, their config does."""
+    found = getattr(data, "batch_size", None)
+    found = (config["data"].get("params") or {}).get("batch_size") if found is None else found
+    if found is None:
+        raise ConfigError("data.params has no batch_size, which the learning rate depends on")
+    return int(found)
 
 
 def make_trainer(options: Mapping[str, Any], **ours: Any) -> pl.Trainer:
@@ -214,112 +244,14 @@ def wrap(
         from taming.training.second_stage import SecondStageTraining
 
         return SecondStageTraining(model, settings, learning_rate, **options)
+    if isinstance(model, Net2NetTransformer):
+        from taming.training.net2net import Net2NetTraining
+
+        return Net2NetTraining(model, settings, learning_rate, **options)
     raise TypeError(
-        f"there is no training for {type(model).__name__}; wrap a VQModel or a MultiTaskTransformer"
+        f"there is no training for {type(model).__name__}; wrap a VQModel, a MultiTaskTransformer "
+        f"or a Net2NetTransformer"
     )
-
-
-def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with every section there; unknown ones are errors."""
-    for key in config:
-        if key not in SECTIONS:
-            raise ConfigError(f"unknown section '{key}' of the config; {nearest(key, SECTIONS)}")
-    for key in ("model", "data"):
-        if key not in config:
-            raise ConfigError(f"the config has no section '{key}'")
-    for key in config["model"]:
-        if key not in (*SECTION, *RATES):
-            raise ConfigError(f"model: unknown key '{key}'; {nearest(key, (*SECTION, *RATES))}")
-    settings = from_mapping(TrainingSettings, config.get("training") or {}, "training")
-    trainer = dict(config.get("trainer") or {})
-    if settings.decay == "cosine" and settings.decay_steps is None:
-        if int(trainer.get("max_steps") or -1) < 1:
-            raise ConfigError(
-                "training.decay is cosine, but nothing says how long: give training.decay_steps "
-                "or trainer.max_steps"
-            )
-        settings = replace(settings, decay_steps=int(trainer["max_steps"]))
-    return {
-        "name": str(config.get("name") or "run"),
-        "seed": int(config.get("seed", 0)),
-        "model": deepcopy(dict(config["model"])),
-        "data": dict(config["data"]),
-        "training": vars(settings).copy(),
-        "trainer": trainer,
-    }
-
-
-def seeded(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The data section with the config's seed, where it takes one and has none of its own."""
-    params = dict(data.get("params") or {})
-    accepted = inspect.signature(get_obj_from_str(data["target"])).parameters.values()
-    if any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in accepted):
-        params.setdefault("seed", seed)
-    return {**data, "params": params}
-
-
-def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """What the data decides, written into the model's config: vocabularies and picture sizes."""
-    model = expand_first_stage(model)
-    params = model.get("params") or {}
-    if "cond_stage_config" not in params:
-        return model
-    for name, section in params["cond_stage_config"].items():
-        words = get_obj_from_str(section["target"]).vocabulary
-        if words is None:
-            continue
-        section["params"] = own = dict(section.get("params") or {})
-        if list(own.setdefault("names", getattr(data, words))) != list(getattr(data, words)):
-            raise ConfigError(
-                f"cond_stage_config.{name} has {len(own['names'])} names, data.params.{words} "
-                f"{len(getattr(data, words))} others, so that one id would mean two things; give "
-                f"both the same list, or neither"
-            )
-    if isinstance(data, CodesData):
-        data.settings.check(params["cond_stage_config"])
-    if "sizes" not in params:
-        params["sizes"] = sorted({tuple(size) for size in data.train.sizes})
-    return model
-
-
-def warn_without_first_stage(model: Mapping[str, Any]) -> None:
-    """A second stage would learn the codes of an untrained first one without complaint."""
-    params = model.get("params") or {}
-    first_stage = params.get("first_stage_config")
-    if not isinstance(first_stage, Mapping):
-        return
-    sections = (params, first_stage.get("params") or {})
-    if not any(section.get("ckpt_path") for section in sections):
-        logger.warning("the first stage has no weights; name its run in first_stage_config")
-
-
-def for_reading(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved config without weights to start from: the run directory carries its own."""
-    config = deepcopy(dict(config))
-    params = config["model"].get("params") or {}
-    first_stage = params.get("first_stage_config")
-    inner = (first_stage.get("params") or {}) if isinstance(first_stage, Mapping) else {}
-    for section in (params, inner):
-        for key in ("ckpt_path", "ignore_keys"):
-            section.pop(key, None)
-    return config
-
-
-def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> float:
-    """Base rate x batch x devices x accumulation, as it always was here; or `learning_rate`."""
-    model, trainer = config["model"], config["trainer"]
-    fixed = model.get("learning_rate")
-    if fixed is not None:
-        logger.info("learning rate %.2e", fixed)
-        return float(fixed)
-    base = float(model.get("base_learning_rate", 4.5e-6))
-    accumulation = int(trainer.get("accumulate_grad_batches", 1))
-    rate = base * batch_size * devices * accumulation
-    logger.info(
-        "learning rate %.1e x %d images x %d devices x %d accumulated = %.2e",
-        base, batch_size, devices, accumulation, rate,
-    )  # fmt: skip
-    return rate
 
 
 def new_run_directory(name: str, runs: Path = RUNS) -> Path:
@@ -355,14 +287,14 @@ def logged_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _loggers(folder: Path) -> list[Any] | bool:
+def _loggers(folder: Path) -> list[Any]:
     try:
         from pytorch_lightning.loggers import TensorBoardLogger
 
         return [TensorBoardLogger(folder, name="", version="tensorboard")]
     except (ImportError, ModuleNotFoundError):
         logger.warning('no curves in TensorBoard: pip install "taming[train]"')
-        return False
+        return []
 
 
 def _callbacks(folder: Path, settings: TrainingSettings) -> list[pl.Callback]:

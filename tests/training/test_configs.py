@@ -17,7 +17,7 @@ from taming.config import (
 )
 from taming.data.datamodule import SetConfig
 from taming.loading import for_inference
-from taming.training.run import check_sections
+from taming.training.sections import check_sections
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path.name for path in FOLDER.glob("*.yaml"))

@@ -1,0 +1,134 @@
+"""The config of a run: its sections checked, completed by what the data decides, and as written.
+
+Knows the layout of `taming train`; the published one is brought to it by `old_config`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from taming.config import ConfigError, from_mapping, get_obj_from_str, nearest
+from taming.loading import expand_first_stage
+from taming.training.codes_data import CodesData
+from taming.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+SECTIONS = ("name", "seed", "model", "data", "training", "trainer")
+SECTION = ("target", "params")  # of an object; `model` has its learning rate beside them
+RATES = ("learning_rate", "base_learning_rate")
+
+
+def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with every section there; unknown ones are errors."""
+    for key in config:
+        if key not in SECTIONS:
+            raise ConfigError(f"unknown section '{key}' of the config; {nearest(key, SECTIONS)}")
+    for key in ("model", "data"):
+        if key not in config:
+            raise ConfigError(f"the config has no section '{key}'")
+    for key in config["model"]:
+        if key not in (*SECTION, *RATES):
+            raise ConfigError(f"model: unknown key '{key}'; {nearest(key, (*SECTION, *RATES))}")
+    settings = from_mapping(TrainingSettings, config.get("training") or {}, "training")
+    trainer = dict(config.get("trainer") or {})
+    if settings.decay == "cosine" and settings.decay_steps is None:
+        if int(trainer.get("max_steps") or -1) < 1:
+            raise ConfigError(
+                "training.decay is cosine, but nothing says how long: give training.decay_steps "
+                "or trainer.max_steps"
+            )
+        settings = replace(settings, decay_steps=int(trainer["max_steps"]))
+    return {
+        "name": str(config.get("name") or "run"),
+        "seed": int(config.get("seed", 0)),
+        "model": deepcopy(dict(config["model"])),
+        "data": dict(config["data"]),
+        "training": vars(settings).copy(),
+        "trainer": trainer,
+    }
+
+
+def seeded(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The data section with the config's seed, where it takes one and has none of its own."""
+    params = dict(data.get("params") or {})
+    accepted = inspect.signature(get_obj_from_str(data["target"])).parameters.values()
+    if any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in accepted):
+        params.setdefault("seed", seed)
+    return {**data, "params": params}
+
+
+def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """What the data decides, written into the model's config: vocabularies and picture sizes."""
+    model = expand_first_stage(model)
+    params = model.get("params") or {}
+    conditions = params.get("cond_stage_config")
+    if not isinstance(conditions, Mapping) or SECTION[0] in conditions:
+        return model  # a first stage, or the published second stage, which has one condition
+    for name, section in conditions.items():
+        words = get_obj_from_str(section["target"]).vocabulary
+        if words is None:
+            continue
+        section["params"] = own = dict(section.get("params") or {})
+        if list(own.setdefault("names", getattr(data, words))) != list(getattr(data, words)):
+            raise ConfigError(
+                f"cond_stage_config.{name} has {len(own['names'])} names, data.params.{words} "
+                f"{len(getattr(data, words))} others, so that one id would mean two things; give "
+                f"both the same list, or neither"
+            )
+    if isinstance(data, CodesData):
+        data.settings.check(conditions)
+    if "sizes" not in params:
+        params["sizes"] = sorted({tuple(size) for size in data.train.sizes})
+    return model
+
+
+def warn_without_first_stage(model: Mapping[str, Any]) -> None:
+    """A second stage would learn the codes of an untrained first one without complaint."""
+    params = model.get("params") or {}
+    first_stage = params.get("first_stage_config")
+    if not isinstance(first_stage, Mapping):
+        return
+    sections = (params, first_stage.get("params") or {})
+    if not any(section.get("ckpt_path") for section in sections):
+        logger.warning("the first stage has no weights; name its run in first_stage_config")
+
+
+def for_reading(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved config without weights to start from: the run directory carries its own."""
+    config = deepcopy(dict(config))
+    config["model"] = without_weights(config["model"])
+    return config
+
+
+def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's config that starts afresh, and so do the stages within it."""
+    params = dict(model.get("params") or {})
+    for key in ("ckpt_path", "ignore_keys"):
+        params.pop(key, None)
+    for key in ("first_stage_config", "cond_stage_config"):
+        if isinstance(params.get(key), Mapping) and "target" in params[key]:
+            params[key] = without_weights(params[key])
+    return {**model, "params": params}
+
+
+def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> float:
+    """Base rate x batch x devices x accumulation, as it always was here; or `learning_rate`."""
+    model, trainer = config["model"], config["trainer"]
+    fixed = model.get("learning_rate")
+    if fixed is not None:
+        logger.info("learning rate %.2e", fixed)
+        return float(fixed)
+    base = float(model.get("base_learning_rate", 4.5e-6))
+    accumulation = int(trainer.get("accumulate_grad_batches", 1))
+    rate = base * batch_size * devices * accumulation
+    logger.info(
+        "learning rate %.1e x %d images x %d devices x %d accumulated = %.2e",
+        base, batch_size, devices, accumulation, rate,
+    )  # fmt: skip
+    return rate
