@@ -11,7 +11,8 @@ import torch
 import taming
 from taming.checkpoint import CheckpointError, save_weights
 from taming.config import ConfigError, instantiate_from_config, load_config, plain, to_yaml
-from taming.loading import expand_first_stage, find_model, for_inference
+from taming.finding import find
+from taming.loading import expand_first_stage, for_inference
 from taming.pipeline import Pipeline
 
 
@@ -134,7 +135,7 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_says_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=r"runs/typo is neither a folder here nor"):
-        find_model("runs/typo")
+        find("runs/typo")
 
 
 def test_weights_of_another_architecture_are_refused(folder: Path, tmp_path, second_stage) -> None:

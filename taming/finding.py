@@ -1,0 +1,137 @@
+"""From a name to two files: the configuration of a model and its weights. Reads neither.
+
+What may be named: a folder, a file of either kind in it, "bundled", or a hub id "owner/name".
+
+    runs/name/       config.yaml, weights.safetensors               what training leaves
+    anything/        config.json, model.safetensors                 what `save_pretrained` leaves
+    logs/time_name/  configs/time-project.yaml, checkpoints/last.ckpt       the original's runs
+    anywhere/        name.ckpt beside name.yaml, model.yaml or config.yaml  its published models
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from taming.checkpoint import CheckpointError
+
+CONFIG = "config.yaml"
+WEIGHTS = "weights.safetensors"
+HUB_CONFIG = "config.json"
+HUB_WEIGHTS = "model.safetensors"
+BUNDLED = Path(__file__).parent / "bundled"
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
+# Patterns in a folder, the best first; of several files, the last by name, which is the newest.
+CONFIGS = (
+    CONFIG,
+    HUB_CONFIG,
+    "*-project.yaml",  # its neighbour *-lightning.yaml describes the trainer
+    "model.yaml",
+    "configs/*-project.yaml",
+    "configs/model.yaml",
+    "configs/config.yaml",
+)
+WEIGHT_FILES = (WEIGHTS, HUB_WEIGHTS, "last.ckpt", "checkpoints/last.ckpt")
+
+
+class Found(NamedTuple):
+    name: str  # to show: of the run, or of the file
+    config: Path
+    weights: Path
+
+
+def find(what: str | Path, config: str | Path | None = None) -> Found:
+    """The files of a model; CheckpointError says which one is not there.
+
+    `config` names the configuration, where it lies elsewhere.
+    """
+    path = BUNDLED if str(what) == "bundled" else Path(what)
+    if not path.exists() and str(what).count("/") == 1 and not str(what).startswith("."):
+        path = _download(str(what))
+    if not path.exists():
+        raise _no_model(what, path / WEIGHTS)
+    is_config = path.is_file() and path.suffix in CONFIG_SUFFIXES
+    if is_config and config is None:
+        config = path
+    weights = path if path.is_file() and not is_config else _weights_near(path, what)
+    if not weights.is_file():
+        raise _no_model(what, weights)
+    found = Path(config) if config is not None else _config_near(weights, what)
+    if not found.is_file():
+        raise _no_model(what, found)
+    is_alone = found.stem == weights.stem and weights.stem not in ("model", "weights", "last")
+    return Found(weights.stem if is_alone else run_folder(weights).name, found, weights)
+
+
+def run_folder(weights: Path) -> Path:
+    """The folder that a file of weights belongs to."""
+    parent = weights.absolute().parent
+    return parent.parent if parent.name == "checkpoints" else parent
+
+
+def _weights_near(path: Path, what: str | Path) -> Path:
+    """The weights of a folder, or of a configuration."""
+    if path.is_dir():
+        folder, stems = path, []
+    else:
+        folder = path.parent.parent if path.parent.name == "configs" else path.parent
+        stems = [path.with_suffix(suffix) for suffix in WEIGHT_SUFFIXES]
+    for candidate in [*stems, *(folder / name for name in WEIGHT_FILES)]:
+        if candidate.is_file():
+            return candidate
+    others = [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")]
+    if len(others) > 1:
+        listed = ", ".join(str(other.relative_to(folder)) for other in sorted(others)[:6])
+        raise CheckpointError(f"{what} holds several checkpoints; name one of them: {listed}")
+    return others[0] if others else folder / WEIGHTS
+
+
+def _config_near(weights: Path, what: str | Path) -> Path:
+    """The configuration of a file of weights: of the same name, beside it, or of its run."""
+    for candidate in _configs(weights):
+        return candidate
+    if weights.suffix == ".safetensors":
+        return run_folder(weights) / CONFIG
+    raise CheckpointError(
+        f"{what}: {weights} has no configuration; put its YAML beside it as "
+        f"{weights.with_suffix('.yaml').name}"
+    )
+
+
+def _configs(weights: Path) -> Iterator[Path]:
+    beside = weights.absolute().parent
+    yield from _files(beside, [f"{weights.stem}{suffix}" for suffix in CONFIG_SUFFIXES])
+    yield from _files(beside, CONFIGS)
+    yield from _files(run_folder(weights), CONFIGS)
+
+
+def _files(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
+    for pattern in patterns:
+        parent, _, name = pattern.rpartition("/")
+        if "*" in name:
+            yield from sorted((folder / parent).glob(name), reverse=True)
+        elif (folder / pattern).is_file():
+            yield folder / pattern
+
+
+def _no_model(what: str | Path, needed: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{what} is no model: {needed} does not exist; give a run directory, which holds "
+        f"{CONFIG} and {WEIGHTS}"
+    )
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ImportError("models of the hub need: pip install huggingface_hub") from error
+    try:
+        files = [CONFIG, WEIGHTS, HUB_CONFIG, HUB_WEIGHTS]
+        return Path(snapshot_download(hub_id, allow_patterns=files))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{hub_id} is neither a folder here nor to be had from the Hugging Face hub ({reason})"
+        ) from error
