@@ -76,3 +76,46 @@ def second_stage() -> Callable[..., dict[str, Any]]:
         )
 
     return build
+
+
+@pytest.fixture(scope="session")
+def published_stage() -> Callable[..., dict[str, Any]]:
+    """The model section of a published second stage, by what it paints from.
+
+    Cells of 4x4 pixels, 4x4 cells, 16 codes.
+    """
+
+    def section(name: str, **params: Any) -> dict[str, Any]:
+        return {"target": f"taming.{name}", "params": params}
+
+    def stage(channels: int = 3) -> dict[str, Any]:
+        ddconfig = {"z_channels": 4, "ch": 4, "ch_mult": [1, 1, 1], "num_res_blocks": 1}
+        ddconfig |= {"norm_groups": 2, "mid_attention": False, "resolution": 16}
+        ddconfig |= {"in_channels": channels, "out_ch": channels}
+        return section("first_stage.vqgan.VQModel", ddconfig=ddconfig, n_embed=16, embed_dim=4)
+
+    tokens, boxes = "cond_stage.prefix_tokens.", "objects_bbox"
+    kinds: dict[str, tuple[str, Any, int]] = {  # cond_stage_key, cond_stage_config, P
+        "none": ("image", "__is_unconditional__", 1),
+        "class": ("class_label", section(f"{tokens}Labelator", n_classes=8), 1),
+        "coord": ("coord", section("cond_stage.coord.CoordStage", n_embed=16, down_factor=4), 16),
+        "labels": ("segmentation", stage(6), 16),
+        "depth": ("depth", stage(1), 16),
+        "sketch": ("sketch", "__is_first_stage__", 16),
+        "boxes": (boxes, section("cond_stage.boxes.DummyCondStage", conditional_key=boxes), 92),
+    }
+
+    def build(kind: str, cells: int = 16, **params: Any) -> dict[str, Any]:
+        key, condition, prefix = kinds[kind]
+        sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": prefix + cells}
+        sizes["vocab_size"] = 64 if kind == "boxes" else 16
+        return section(
+            "transformer.net2net.Net2NetTransformer",
+            transformer_config=section("transformer.gpt.GPT", **sizes),
+            first_stage_config=stage(),
+            cond_stage_config=copy.deepcopy(condition),
+            cond_stage_key=key,
+            **params,
+        )
+
+    return build

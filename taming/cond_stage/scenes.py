@@ -1,0 +1,177 @@
+"""What is where, as boxes in JSON -> condition tokens of scene models.
+
+Two forms are read. COCO's own annotation files, several together where things and stuff stand apart
+(`categories`, `images`, `annotations`, boxes in pixels); and one picture written by hand:
+
+    {"categories": ["person", "tree", ...], "boxes": [{"category": "tree", "bbox": [x, y, w, h]}]}
+
+with boxes as parts of the picture, 0..1. Categories are numbered as published models number them:
+COCO's by their ids as words, sorted, without "other"; a list by its order. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from taming.cond_stage.boxes import (
+    ObjectsBoundingBoxConditionalBuilder,
+    ObjectsCenterPointsConditionalBuilder,
+)
+from taming.cond_stage.sources import describe, is_path
+from taming.config import nearest
+from taming.data.annotations import read_json
+from taming.data.objects import FULL_CROP, Annotation, BoundingBox
+
+MAX_OBJECTS = 30  # of the published scene models, so that their condition has 92 tokens
+MIN_AREA = 1e-5  # of the picture; smaller objects were left out in training
+
+
+class Scene(NamedTuple):
+    """The objects of one picture; boxes are parts of it."""
+
+    name: str
+    objects: list[Annotation]
+    crop: BoundingBox  # what of the picture is painted
+
+
+class Scenes(NamedTuple):
+    """All pictures of some annotation files, and what their categories are called."""
+
+    names: list[str]
+    scenes: list[Scene]
+
+
+def read_scenes(source: Any) -> Scenes:
+    """From a path, several paths that belong together, or what `json.load` made of one."""
+    if isinstance(source, Mapping) or is_path(source):
+        source = [source]
+    files = [read_json(Path(each)) if is_path(each) else each for each in source]
+    what = ", ".join(describe(each) for each in source)
+    if len(files) == 1 and isinstance(files[0], Mapping) and "boxes" in files[0]:
+        return _by_hand(files[0], what)
+    for entries, each in zip(files, source, strict=True):
+        keys = ("images", "annotations", "categories")
+        missing = [key for key in keys if not isinstance(entries, Mapping) or key not in entries]
+        if missing:
+            raise ValueError(
+                f"{describe(each)} has no {' and no '.join(missing)}; give COCO annotations, or "
+                '{"categories": [...], "boxes": [{"category": ..., "bbox": [x, y, w, h]}]}'
+            )
+    return _coco(files, what)
+
+
+def scene_tokens(scenes: Scenes, scene: Scene, key: str, no_tokens: int) -> Tensor:
+    """The condition of one scene under a published key: int64 (P,)."""
+    builder = scene_builder(key, len(scenes.names), no_tokens)
+    return builder.build(scene.objects[:MAX_OBJECTS], scene.crop)
+
+
+def draw_scene(tokens: Tensor, names: Sequence[str], key: str, no_tokens: int, size: Any) -> Tensor:
+    """The boxes with their names on white, float32 (3, H, W) in [-1, 1]."""
+    builder = scene_builder(key, len(names), no_tokens)
+    return builder.plot(tokens, lambda number: names[number], (size[1], size[0]))
+
+
+def scene_builder(
+    key: str, categories: int, no_tokens: int
+) -> ObjectsCenterPointsConditionalBuilder:
+    """The builder that a published key names; `no_tokens` is the size of the vocabulary."""
+    builders = {
+        "objects_bbox": ObjectsBoundingBoxConditionalBuilder,
+        "objects_center_points": ObjectsCenterPointsConditionalBuilder,
+    }
+    if key not in builders:
+        raise ValueError(f"'{key}' names no boxes; {nearest(key, builders)}")
+    return builders[key](categories, MAX_OBJECTS, no_tokens, True, True, True)
+
+
+def _by_hand(entries: Mapping[str, Any], what: str) -> Scenes:
+    names = [str(name) for name in entries.get("categories") or []]
+    if not names:
+        raise ValueError(f"{what} has no categories; list the names, in the order of the model")
+    objects = []
+    for entry in entries["boxes"]:
+        category, bbox = entry.get("category"), entry.get("bbox")
+        if category in names:
+            category = names.index(category)
+        if isinstance(category, str):
+            raise ValueError(
+                f"{what}: category '{category}' is unknown; {nearest(category, names)}"
+            )
+        is_box = isinstance(bbox, list | tuple) and len(bbox) == 4
+        if not is_box or not all(0 <= float(at) <= 1 for at in bbox):
+            raise ValueError(
+                f"{what}: a bbox is {bbox}; give [left, top, width, height] as parts, 0 to 1"
+            )
+        if not isinstance(category, int) or not 0 <= category < len(names):
+            raise ValueError(f"{what}: category {category} is none of the {len(names)}")
+        objects.append(_annotation(category, bbox))
+    stem = Path(what).stem if what.endswith(".json") else "scene"
+    return Scenes(names, [Scene(stem, objects, FULL_CROP)])
+
+
+def _coco(files: Sequence[Mapping[str, Any]], what: str) -> Scenes:
+    known = {str(each["id"]): each["name"] for file in files for each in file["categories"]}
+    ids = sorted(each for each, name in known.items() if name != "other")
+    numbers = {each: number for number, each in enumerate(ids)}
+    images = {each["id"]: each for file in files for each in file["images"]}
+    objects: dict[Any, list[Annotation]] = {each: [] for each in images}
+    for entry in (each for file in files for each in file["annotations"]):
+        image, category = images.get(entry["image_id"]), str(entry["category_id"])
+        if image is None:
+            raise ValueError(f"{what}: an annotation is of picture {entry['image_id']}, not listed")
+        if category not in numbers:
+            continue
+        sides = (image["width"], image["height"]) * 2
+        box = [at / side for at, side in zip(entry["bbox"], sides, strict=True)]
+        if box[2] * box[3] > MIN_AREA:
+            objects[image["id"]].append(_annotation(numbers[category], box))
+    scenes = [
+        Scene(Path(image["file_name"]).stem, objects[each], _centre(image))
+        for each, image in images.items()
+        if objects[each]
+    ]
+    if not scenes:
+        raise ValueError(f"{what} holds no picture with objects of a known category")
+    return Scenes([known[each] for each in ids], scenes)
+
+
+def _annotation(category: int, bbox: Sequence[float]) -> Annotation:
+    x, y, w, h = (float(at) for at in bbox)
+    return Annotation(w * h, None, (x, y, w, h), category, None)
+
+
+def _centre(image: Mapping[str, Any]) -> BoundingBox:
+    """The square in the middle of a picture, which is what is painted of it."""
+    width, height = image["width"], image["height"]
+    side = min(width, height)
+    wide, high = side / width, side / height
+    return (1 - wide) / 2, (1 - high) / 2, wide, high
+
+
+def only_scene(scenes: Scenes, what: str) -> Scene:
+    """The one scene there is; ValueError if there are more."""
+    if len(scenes.scenes) != 1:
+        raise ValueError(
+            f"{what} holds {len(scenes.scenes)} pictures; paint them with `taming scenes`, or give "
+            "the tokens of one"
+        )
+    return scenes.scenes[0]
+
+
+def tokens_of(source: Any, key: str, no_tokens: int, count: int | None = None) -> Tensor:
+    """What a user has, boxes or tokens, as the condition (P,) of a model."""
+    if isinstance(source, Tensor):
+        is_tokens = source.ndim == 1 and not source.is_floating_point()
+        if not is_tokens or int(source.min()) < 0 or int(source.max()) >= no_tokens:
+            raise ValueError(
+                f"{describe(source)} is no list of tokens; give integers (P,) below {no_tokens}"
+            )
+        return source.to(torch.int64)
+    scenes = read_scenes(source)
+    return scene_tokens(scenes, only_scene(scenes, describe(source)), key, no_tokens)
