@@ -39,6 +39,16 @@ _QUANTIZERS = {
     ),
 }
 _DISCRIMINATOR = _in("taming.first_stage.discriminator", "NLayerDiscriminator", "weights_init")
+_OBJECTS = _in(
+    "taming.data.objects",
+    "Annotation",
+    "BoundingBox",
+    "Category",
+    "CropMethodType",
+    "Image",
+    "ImageDescription",
+    "SplitType",
+)
 _MAIN = {
     **_in("taming.config", "get_obj_from_str", "instantiate_from_config"),
     **_in("taming.training.published_data", "DataModuleFromConfig", "WrappedDataset"),
@@ -50,12 +60,13 @@ OLD_PATHS: dict[str, dict[str, str]] = {
     "taming.main": _MAIN,
     "taming.util": {
         **_in("taming.data.download", "download", "retrieve", "get_ckpt_path", "md5_hash"),
+        **_in("taming.data.download", "URL_MAP", "CKPT_MAP", "MD5_MAP", "KeyNotFoundError"),
         **_in("taming.config", "get_obj_from_str", "instantiate_from_config"),
     },
     "taming.lr_scheduler": _in("taming.training.schedules", "LambdaWarmUpCosineScheduler"),
     "taming.models": {},
     "taming.models.vqgan": {
-        **_in("taming.first_stage.vqgan", "VQModel", "GumbelVQ", "EMAVQ"),
+        **_in("taming.first_stage.vqgan", "VQModel", "GumbelVQ", "EMAVQ", "VQNoDiscModel"),
         **_in("taming.first_stage.segmentation", "VQSegmentationModel"),
         **_in("taming.first_stage.autoencoder", "Encoder", "Decoder"),
         **_in("taming.first_stage.quantize", VectorQuantizer="VectorQuantizer2"),
@@ -127,9 +138,12 @@ OLD_PATHS: dict[str, dict[str, str]] = {
     ),
     "taming.modules.vqvae": {},
     "taming.modules.vqvae.quantize": _QUANTIZERS,
-    "taming.data.utils": _in(
-        "taming.data.unpacking", "is_prepared", "mark_prepared", "custom_collate", "unpack"
-    ),
+    "taming.data.utils": {
+        **_in("taming.data.unpacking", "is_prepared", "mark_prepared", "custom_collate", "unpack"),
+        **_in("taming.data.unpacking", "get_root", "download_url", "download_urls"),
+        **_in("taming.data.unpacking", "quadratic_crop"),
+    },
+    "taming.data.helper_types": _OBJECTS,
     "taming.data.conditional_builder": {},
     "taming.data.conditional_builder.objects_bbox": _in(
         "taming.cond_stage.boxes", "ObjectsBoundingBoxConditionalBuilder"
@@ -137,6 +151,16 @@ OLD_PATHS: dict[str, dict[str, str]] = {
     "taming.data.conditional_builder.objects_center_points": _in(
         "taming.cond_stage.boxes", "ObjectsCenterPointsConditionalBuilder"
     ),
+    "taming.data.conditional_builder.utils": {
+        **_in("taming.data.objects", "FULL_CROP", "BoundingBox", "Annotation", "pad_list"),
+        **_in("taming.data.objects", "intersection_area", "horizontally_flip_bbox"),
+        **_in("taming.data.objects", "absolute_bbox", "rescale_annotations", "filter_annotations"),
+        **_in("taming.cond_stage.boxes", "COLOR_PALETTE", "BLACK", "WHITE"),
+        **_in("taming.cond_stage.boxes", "GRAY_25", "GRAY_50", "GRAY_75"),
+        **_in("taming.cond_stage.boxes", "additional_parameters_string"),
+        **_in("taming.cond_stage.boxes", "get_plot_font_size", "get_circle_size"),
+        **_in("taming.config", load_object_from_string="get_obj_from_str"),
+    },
 }
 
 

@@ -33,7 +33,7 @@ MOVED = {
     "taming.lr_scheduler": ["LambdaWarmUpCosineScheduler"],
     "taming.models.cond_transformer": ["Net2NetTransformer"],
     "taming.models.dummy_cond_stage": ["DummyCondStage"],
-    "taming.models.vqgan": ["EMAVQ", "GumbelVQ", "VQModel", "VQSegmentationModel"],
+    "taming.models.vqgan": ["EMAVQ", "GumbelVQ", "VQModel", "VQNoDiscModel", "VQSegmentationModel"],
     "taming.modules.diffusionmodules.model": [
         "AttnBlock",
         "Decoder",

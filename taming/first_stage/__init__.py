@@ -8,7 +8,8 @@ from taming.first_stage.quantize import EMAVectorQuantizer, VectorQuantizer, Vec
 from taming.first_stage.quantize_base import Quantized, Quantizer, QuantizerInfo
 from taming.first_stage.quantize_external import FSQ, LFQ, SimVQ
 from taming.first_stage.quantize_gumbel import GumbelQuantizer
-from taming.first_stage.vqgan import EMAVQ, GumbelVQ, VQModel
+from taming.first_stage.segmentation import VQSegmentationModel
+from taming.first_stage.vqgan import EMAVQ, GumbelVQ, VQModel, VQNoDiscModel
 
 __all__ = [
     "EMAVQ",
@@ -25,6 +26,8 @@ __all__ = [
     "QuantizerInfo",
     "SimVQ",
     "VQModel",
+    "VQNoDiscModel",
+    "VQSegmentationModel",
     "VectorQuantizer",
     "VectorQuantizer2",
 ]

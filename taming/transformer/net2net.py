@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from taming.checkpoint import LoadReport, load_weights, read_state_dict
 from taming.cond_stage.prefix_tokens import SOSProvider
 from taming.config import instantiate_from_config
+from taming.first_stage.plain_module import PlainModule
 from taming.first_stage.vqgan import VQModel
 from taming.sampling.autoregressive import NextLogits
 from taming.sampling.filters import draw
@@ -42,7 +43,7 @@ IS_FIRST_STAGE = "__is_first_stage__"  # the condition is a picture, read by the
 IS_UNCONDITIONAL = "__is_unconditional__"  # a start token instead of a condition
 
 
-class Net2NetTransformer(nn.Module):
+class Net2NetTransformer(PlainModule):
     """p(codes | condition), with a frozen first stage and a frozen or weightless condition stage.
 
     `cond_stage_config` is `{target, params}` of anything with `encode(c) -> (values, loss, (...,
