@@ -1,14 +1,15 @@
-"""A transformer whose every part has a say: weights far from their cautious beginning."""
+"""Transformers whose every part has a say: weights far from their cautious beginning."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from taming.sampling import orders
-from taming.transformer import AnyOrderTransformer
+from taming.transformer import AnyOrderTransformer, Net2NetTransformer
 
 V, H, W, P = 16, 3, 4, 2  # never square
 T = H * W
@@ -51,3 +52,80 @@ def inputs() -> Callable[..., Inputs]:
 @pytest.fixture(params=["query", "prefix"])
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+# --- the published second stage ------------------------------------------------------------------
+
+SIZE, CELL = (8, 12), 4  # pixels
+
+
+def section(name: str, **params: Any) -> dict[str, Any]:
+    return {"target": f"taming.{name}", "params": params}
+
+
+def tokenizer(codes: int, channels: int = 3) -> dict[str, Any]:
+    sizes = {"z_channels": 4, "ch": 4, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "norm_groups": 2}
+    sizes |= {"mid_attention": False, "in_channels": channels, "out_ch": channels}
+    return section("first_stage.vqgan.VQModel", ddconfig=sizes, n_embed=codes, embed_dim=4)
+
+
+STAGES: dict[str, Any] = {
+    "depth": tokenizer(8, channels=1),
+    "segmentation": tokenizer(8, channels=5),
+    "image": "__is_first_stage__",
+    "nothing": "__is_unconditional__",
+    "class_label": section("cond_stage.prefix_tokens.Labelator", n_classes=3),
+    "coord": section("cond_stage.coord.CoordStage", n_embed=V, down_factor=CELL),
+    "objects_bbox": section("cond_stage.boxes.DummyCondStage", conditional_key="objects_bbox"),
+}
+
+
+@pytest.fixture(params=STAGES)
+def condition_key(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def net2net() -> Callable[..., Net2NetTransformer]:
+    """A published second stage of 2x3 cells, by the key of its condition."""
+
+    def build(
+        key: str = "depth", gpt: dict[str, Any] | None = None, **params: Any
+    ) -> Net2NetTransformer:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": V, "block_size": 20, "n_layer": 2, "n_head": 2, "n_embd": 8}
+        given = {
+            "transformer_config": section("transformer.gpt.GPT", **{**sizes, **(gpt or {})}),
+            "first_stage_config": tokenizer(V),
+            "cond_stage_config": STAGES[key],
+            "cond_stage_key": key,
+        }
+        model = Net2NetTransformer(**{**given, **params}).eval()
+        for parameter in model.transformer.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        for name, parameter in model.named_parameters():
+            if name.endswith("quantize.embedding.weight"):  # where the features are: many in use
+                torch.nn.init.normal_(parameter, std=0.3)
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def published_batch() -> Callable[..., dict[str, Tensor]]:
+    """Maps with channels last, as published data sets give them."""
+
+    def draw(count: int = 2, seed: int = 0) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            "image": torch.rand(count, *SIZE, 3, generator=generator) * 2 - 1,
+            "depth": torch.rand(count, *SIZE, generator=generator) * 2 - 1,
+            "segmentation": F.one_hot(
+                torch.randint(5, (count, *SIZE), generator=generator), 5
+            ).float(),
+            "class_label": torch.randint(3, (count,), generator=generator),
+            "coord": torch.rand(count, *SIZE, 1, generator=generator).double(),
+            "objects_bbox": torch.randint(V, (count, 7), generator=generator),
+        }
+
+    return draw
