@@ -1,10 +1,10 @@
-"""Commands around training and painting: rendered training sets, and what is installed."""
+"""Commands around training and painting: rendered training sets, old files, what is installed."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from taming.cli_options import parse_size, save
 from taming.console import progress_bar
@@ -42,6 +42,35 @@ def worlds(
 
         first = sorted((folder / "images").iterdir())[:SHEET]
         save([contact_sheet([Image.open(path) for path in first], 8)], [""], sheet, grid=False)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, Argument(metavar="IN", help="A checkpoint of any age, or the folder of its run.")
+    ],
+    out: Annotated[Path, Argument(metavar="OUT", help="The folder to be made.")],
+    config: Annotated[
+        Path | None, Option(help="The model's YAML, where it does not lie beside the checkpoint.")
+    ] = None,
+    part: Annotated[
+        str | None, Option(help="Only this part: first_stage, cond_stage or transformer.")
+    ] = None,
+    keep_losses: Annotated[
+        bool, Option("--keep-losses", help="With the discriminator, to go on training.")
+    ] = False,
+) -> None:
+    """Makes config.yaml and weights.safetensors of a checkpoint, running no code from it.
+
+    \b
+    Example: a published model, and its first stage alone.
+      taming convert logs/2020-11-20T12-54-32_drin converted/drin
+      taming convert last.ckpt converted/f16 --config project.yaml --part first_stage
+    """
+    from taming.convert import convert as convert_model
+
+    with progress_bar("writing MB") as progress:
+        print(convert_model(source, out, config, part, keep_losses, progress))
 
 
 @app.command()

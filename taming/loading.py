@@ -80,16 +80,15 @@ def model_section(path: Path) -> dict[str, Any]:
     return dict(section)
 
 
-def for_inference(model_config: Mapping[str, Any]) -> dict[str, Any]:
+def for_inference(model_config: Mapping[str, Any], keep_losses: bool = False) -> dict[str, Any]:
     """A model's config without what only training needs: rates, losses, weights to start from."""
     params = deepcopy(dict(model_config.get("params") or {}))
-    config = {"target": model_config["target"], "params": params}
-    for key in ("lossconfig", "ckpt_path", "ignore_keys"):
+    for key in ("ckpt_path", "ignore_keys", *(() if keep_losses else ("lossconfig",))):
         params.pop(key, None)
     for stage in STAGES:
         if isinstance(params.get(stage), Mapping) and "target" in params[stage]:
-            params[stage] = for_inference(params[stage])
-    return config
+            params[stage] = for_inference(params[stage], keep_losses)
+    return {"target": model_config["target"], "params": params}
 
 
 def expand_first_stage(model_config: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,5 +96,5 @@ def test_of_several_checkpoints_one_has_to_be_named(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_there_is_never_its_neighbour(tmp_path: Path) -> None:
     make(tmp_path, "config.yaml", "weights.safetensors")
-    with pytest.raises(CheckpointError, match="last.ckpt is no model"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is no model"):
         find(tmp_path / "last.ckpt")
