@@ -1,6 +1,8 @@
 """Pictures and models so small that a training takes a second."""
 
 import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import Dataset
+
+from taming.cond_stage.boxes import ObjectsBoundingBoxConditionalBuilder
+from taming.data.objects import Annotation
 
 Config = dict[str, Any]
 
@@ -186,3 +192,143 @@ def quick(second: Callable[..., Config], shared: Path) -> Callable[..., Config]:
         return second(*args, data={"codes": codes, **(data or {})}, **options)
 
     return build
+
+
+class Shapes(Dataset):
+    """A published data set: NumPy, channels last, every condition; draws from global streams."""
+
+    def __init__(self, count: int = 8, size: int = 16, noise: float = 0.0) -> None:
+        self.count, self.size, self.noise = count, size, noise
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        y, x = np.mgrid[0 : self.size, 0 : self.size].astype(np.float32) / self.size
+        depth = (x if i % 2 else y) * 2 - 1
+        image = np.stack([depth, -depth, np.full_like(depth, i / self.count)], axis=-1)
+        image = image + self.noise * np.random.standard_normal(image.shape)
+        return {
+            "image": image.astype(np.float32),
+            "depth": depth,
+            "coord": (np.arange(self.size**2, dtype=np.float32) / self.size**2).reshape(y.shape),
+            "segmentation": np.eye(4)[(2 * y).astype(int) * 2 + (2 * x).astype(int)],
+            "class_label": i % 3,
+            "human_label": ("cat", "dog", "owl")[i % 3],
+            "objects_bbox": self.conditional_builders["objects_bbox"].build(
+                [Annotation(None, None, (0.25, 0.25, 0.5, 0.5), i % 3, None)]
+            ),
+        }
+
+    @property
+    def conditional_builders(self) -> dict[str, Any]:
+        options = {"use_group_parameter": False, "use_additional_parameters": False}
+        boxes = ObjectsBoundingBoxConditionalBuilder(3, 1, 16, encode_crop=True, **options)
+        return {"objects_bbox": boxes}
+
+    def get_textual_label_for_category_no(self, number: int) -> str:
+        return ("cat", "dog", "owl")[number]
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The target of `Shapes`, which configs may name during the test."""
+    module = types.ModuleType("published_sets")
+    monkeypatch.setattr(module, "Shapes", Shapes, raising=False)
+    monkeypatch.setattr(Shapes, "__module__", module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setenv("TAMING_TARGETS", f"{module.__name__}.")
+    return f"{module.__name__}.Shapes"
+
+
+def tiny_vq(target: str = "taming.first_stage.vqgan.VQModel", **params: Any) -> Config:
+    """A first stage with cells of 4x4 pixels and 16 codes."""
+    ddconfig = {"z_channels": 4, "ch": 4, "ch_mult": [1, 1, 1], "num_res_blocks": 1}
+    ddconfig |= {"norm_groups": 2, "mid_attention": False, **params.pop("ddconfig", {})}
+    return {
+        "target": target,
+        "params": {"n_embed": 16, "embed_dim": 4, "ddconfig": ddconfig} | params,
+    }
+
+
+@pytest.fixture
+def net2net(shapes: str) -> Callable[..., Config]:
+    """A config of the published second stage; `cond` and `key` say its condition."""
+
+    def build(
+        cond: Config | str = "__is_unconditional__",
+        key: str = "image",
+        tokens: int = 1,  # of the condition
+        model: Config | None = None,
+        data: Config | None = None,
+        training: Config | None = None,
+        trainer: Config | None = None,
+        **transformer: Any,
+    ) -> Config:
+        sizes = {"vocab_size": 16, "block_size": 16 + tokens, "n_layer": 1, "n_head": 2}
+        section = {"target": shapes, "params": {}}
+        return {
+            "name": "net2net",
+            "seed": 3,
+            "model": {
+                "learning_rate": 3e-3,
+                "target": "taming.transformer.net2net.Net2NetTransformer",
+                "params": {
+                    "cond_stage_key": key,
+                    "transformer_config": {
+                        "target": "taming.transformer.gpt.GPT",
+                        "params": {**sizes, "n_embd": 16, **transformer},
+                    },
+                    "first_stage_config": tiny_vq(),
+                    "cond_stage_config": cond,
+                    **(model or {}),
+                },
+            },
+            "data": {
+                "target": "taming.training.published_data.DataModuleFromConfig",
+                "params": {
+                    "batch_size": 4,
+                    "num_workers": 0,
+                    "train": section,
+                    "validation": section,
+                    **(data or {}),
+                },
+            },
+            "training": {
+                "warmup_steps": 0,
+                "log_every": 1,
+                "pictures_every": 0,
+                "precision": "float32",
+                **(training or {}),
+            },
+            "trainer": {"accelerator": "cpu", "max_steps": 2, **(trainer or {})},
+        }
+
+    return build
+
+
+@pytest.fixture
+def kinds() -> dict[str, tuple[Any, str, int, tuple[str, ...]]]:
+    """Conditions by kind: the stage, its key in a batch, its tokens, and what there is to see."""
+
+    def section(name: str, **params: Any) -> Config:
+        return {"target": f"taming.{name}", "params": params}
+
+    both = ("conditioning", "conditioning_rec")
+    depth = tiny_vq(ddconfig={"in_channels": 1, "out_ch": 1})
+    kind = "taming.first_stage.segmentation.VQSegmentationModel"
+    labels = tiny_vq(kind, n_labels=4, ddconfig={"in_channels": 4, "out_ch": 4})
+    start = section("cond_stage.prefix_tokens.SOSProvider", sos_token=0)
+    classes = section("cond_stage.prefix_tokens.Labelator", n_classes=3)
+    coordinates = section("cond_stage.coord.CoordStage", n_embed=16, down_factor=4)
+    boxes = section("cond_stage.boxes.DummyCondStage", conditional_key="objects_bbox")
+    return {
+        "unconditional": ("__is_unconditional__", "image", 1, ()),
+        "start token": (start, "image", 1, ("conditioning",)),
+        "first stage": ("__is_first_stage__", "image", 16, both),
+        "class": (classes, "class_label", 1, ("conditioning",)),
+        "coordinates": (coordinates, "coord", 16, both),
+        "depth": (depth, "depth", 16, both),
+        "segmentation": (labels, "segmentation", 16, both),
+        "boxes": (boxes, "objects_bbox", 5, ("conditioning",)),
+    }
