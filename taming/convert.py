@@ -28,8 +28,7 @@ from taming.checkpoint import (
     without_prefix,
 )
 from taming.config import ConfigError, get_obj_from_str, instantiate_from_config, to_yaml
-from taming.finding import CONFIG, WEIGHTS, find
-from taming.loading import for_inference, model_section
+from taming.finding import CONFIG, WEIGHTS, find, for_inference, model_section
 
 PARTS = {  # by name: section of the config, prefix of the keys
     "first_stage": ("first_stage_config", "first_stage_model."),

@@ -1,4 +1,4 @@
-"""From a name to two files: the configuration of a model and its weights. Reads neither.
+"""From a name to two files: the configuration of a model and its weights. Builds nothing.
 
 What may be named: a folder, a file of either kind in it, "bundled", or a hub id "owner/name".
 
@@ -8,11 +8,13 @@ What may be named: a folder, a file of either kind in it, "bundled", or a hub id
     anywhere/        name.ckpt beside name.yaml, model.yaml or config.yaml  its published models
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taming.checkpoint import CheckpointError
+from taming.config import ConfigError, load_config, plain
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
@@ -32,6 +34,7 @@ CONFIGS = (
     "configs/model.yaml",
     "configs/config.yaml",
 )
+STAGES = ("first_stage_config", "cond_stage_config")  # parts that are models of their own
 WEIGHT_FILES = (WEIGHTS, HUB_WEIGHTS, "last.ckpt", "checkpoints/last.ckpt")
 
 
@@ -41,14 +44,15 @@ class Found(NamedTuple):
     weights: Path
 
 
-def find(what: str | Path, config: str | Path | None = None) -> Found:
+def find(what: str | Path, config: str | Path | None = None, **hub: Any) -> Found:
     """The files of a model; CheckpointError says which one is not there.
 
-    `config` names the configuration, where it lies elsewhere.
+    `config` names the configuration, where it lies elsewhere; `hub` are options of the download,
+    `huggingface_hub.snapshot_download`.
     """
     path = BUNDLED if str(what) == "bundled" else Path(what)
     if not path.exists() and str(what).count("/") == 1 and not str(what).startswith("."):
-        path = _download(str(what))
+        path = _download(str(what), hub)
     if not path.exists():
         raise _no_model(what, path / WEIGHTS)
     is_config = path.is_file() and path.suffix in CONFIG_SUFFIXES
@@ -122,16 +126,40 @@ def _no_model(what: str | Path, needed: Path) -> CheckpointError:
     )
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, options: Mapping[str, Any]) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ImportError("models of the hub need: pip install huggingface_hub") from error
     try:
         files = [CONFIG, WEIGHTS, HUB_CONFIG, HUB_WEIGHTS]
-        return Path(snapshot_download(hub_id, allow_patterns=files))
+        return Path(snapshot_download(hub_id, allow_patterns=files, **options))
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{hub_id} is neither a folder here nor to be had from the Hugging Face hub ({reason})"
         ) from error
+
+
+# --- what a configuration says of the model ----------------------------------------------------
+
+
+def model_section(path: Path) -> dict[str, Any]:
+    """`{target, params, ...}` of a configuration; ConfigError if it describes no model."""
+    section = plain(load_config(path).get("model"))  # other sections may name what is not here
+    if not isinstance(section, Mapping) or "target" not in section:
+        raise ConfigError(
+            f"{path} has no section `model` with a target; it is not a model's configuration"
+        )
+    return dict(section)
+
+
+def for_inference(model_config: Mapping[str, Any], keep_losses: bool = False) -> dict[str, Any]:
+    """A model's config without what only training needs: rates, losses, weights to start from."""
+    params = deepcopy(dict(model_config.get("params") or {}))
+    for key in ("ckpt_path", "ignore_keys", *(() if keep_losses else ("lossconfig",))):
+        params.pop(key, None)
+    for stage in STAGES:
+        if isinstance(params.get(stage), Mapping) and "target" in params[stage]:
+            params[stage] = for_inference(params[stage], keep_losses)
+    return {"target": model_config["target"], "params": params}

@@ -16,14 +16,8 @@ from typing import Any
 import torch
 
 from taming.checkpoint import load_weights, read_state_dict
-from taming.config import (
-    ConfigError,
-    get_obj_from_str,
-    instantiate_from_config,
-    load_config,
-    plain,
-)
-from taming.finding import CONFIG, WEIGHTS, Found, find
+from taming.config import ConfigError, get_obj_from_str, instantiate_from_config
+from taming.finding import CONFIG, WEIGHTS, Found, find, for_inference, model_section
 from taming.first_stage.vqgan import VQModel
 from taming.pipeline import Pipeline
 from taming.prefix_pipeline import PrefixPipeline
@@ -35,7 +29,6 @@ __all__ = ["CONFIG", "WEIGHTS", "expand_first_stage", "for_inference", "load", "
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
-STAGES = ("first_stage_config", "cond_stage_config")  # parts that are models of their own
 Model = MultiTaskTransformer | Net2NetTransformer | VQModel
 
 
@@ -68,27 +61,6 @@ def load_model(what: str | Path | Found) -> Model:
         raise ConfigError(f"{found.config} describes a {type(model).__name__}, which cannot paint")
     load_weights(model, read_state_dict(found.weights), source=str(found.weights))
     return model.eval().requires_grad_(False)
-
-
-def model_section(path: Path) -> dict[str, Any]:
-    """`{target, params, ...}` of a configuration; ConfigError if it describes no model."""
-    section = plain(load_config(path).get("model"))  # other sections may name what is not here
-    if not isinstance(section, Mapping) or "target" not in section:
-        raise ConfigError(
-            f"{path} has no section `model` with a target; it is not a model's configuration"
-        )
-    return dict(section)
-
-
-def for_inference(model_config: Mapping[str, Any], keep_losses: bool = False) -> dict[str, Any]:
-    """A model's config without what only training needs: rates, losses, weights to start from."""
-    params = deepcopy(dict(model_config.get("params") or {}))
-    for key in ("ckpt_path", "ignore_keys", *(() if keep_losses else ("lossconfig",))):
-        params.pop(key, None)
-    for stage in STAGES:
-        if isinstance(params.get(stage), Mapping) and "target" in params[stage]:
-            params[stage] = for_inference(params[stage], keep_losses)
-    return {"target": model_config["target"], "params": params}
 
 
 def expand_first_stage(model_config: Mapping[str, Any]) -> dict[str, Any]:

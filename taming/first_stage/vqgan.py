@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from taming.checkpoint import LoadReport, load_weights, read_state_dict
 from taming.config import from_mapping, instantiate_from_config
 from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
+from taming.first_stage.hub import HubMixin
 from taming.first_stage.losses import VQLPIPSWithDiscriminator
 from taming.first_stage.plain_module import PlainModule
 from taming.first_stage.quantize import VectorQuantizer2
@@ -29,7 +30,7 @@ from taming.first_stage.quantize_published import EMAVectorQuantizer, GumbelQuan
 logger = logging.getLogger(__name__)
 
 
-class VQModel(PlainModule):
+class VQModel(HubMixin, PlainModule):
     """Images in [-1, 1] to codes in [0, V) and back; H and W are multiples of `downsample_factor`.
 
     `quantizer` is `{target, params}` of any `Quantizer`; it is given V = `n_embed` as `n_e` and
