@@ -25,18 +25,24 @@ class UnreadableImage(ValueError):
 
 
 def read_image(
-    path: str | os.PathLike[str], at_least: tuple[int, int] | None = None
+    path: str | os.PathLike[str],
+    at_least: tuple[int, int] | None = None,
+    as_stored: bool = False,
 ) -> NDArray[np.uint8]:
     """Pixels of a picture file: (H, W, 3), turned as its EXIF says, transparency over white.
 
     at_least: (height, width) that suffice. A larger JPEG may then be decoded at 1/2, 1/4 or 1/8
     of its size, several times faster; other formats always come at full size.
+    as_stored: neither turned nor laid on white, as the published data sets read: the maps that
+    belong to their pictures lie on the pixels as stored.
     """
     try:
         with Image.open(path) as picture:
             if at_least is not None and picture.format == "JPEG":
                 # Whether EXIF will turn the picture is not known yet: ask for the longer side.
                 picture.draft(None, (max(at_least), max(at_least)))
+            if as_stored:
+                return np.array(picture.convert("RGB"))  # (H, W, 3)
             ImageOps.exif_transpose(picture, in_place=True)
             return to_rgb(picture)
     except FileNotFoundError as error:
@@ -46,6 +52,28 @@ def read_image(
         raise UnreadableImage(
             f"{path} cannot be read as a picture ({error}); export it anew or remove it"
         ) from error
+
+
+def stored_pixels(
+    path: str | os.PathLike[str], at_least: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """`read_image` as the published data sets read."""
+    return read_image(path, at_least, as_stored=True)
+
+
+def read_planes(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) of a `.npy` file of (1, 3, H, W) or (3, H, W)."""
+    try:
+        planes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UnreadableImage(f"{path} cannot be read as an array ({error}); fetch it anew") from (
+            error
+        )
+    if planes.ndim == 4 and len(planes) == 1:
+        planes = planes[0]
+    if planes.ndim != 3 or planes.shape[0] != 3:
+        raise UnreadableImage(f"{path} holds {planes.shape}; a picture is (1, 3, height, width)")
+    return np.ascontiguousarray(planes.transpose(1, 2, 0)).astype(np.uint8)
 
 
 def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:

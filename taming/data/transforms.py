@@ -71,11 +71,11 @@ def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
         inputs["depth"] = raw["depth"]
     if "keypoints" in raw:
         inputs["keypoints"] = raw["keypoints"][..., :2].reshape(-1, 2)  # (N*19, 2)
-    _seed(geometry, seed)
+    seed_transforms(geometry, seed)
     moved = geometry(**inputs)
     image = moved["image"]
     if colour is not None:
-        _seed(colour, None if seed is None else seed + 1)
+        seed_transforms(colour, None if seed is None else seed + 1)
         image = colour(image=image)["image"]
     sample: Raw = {"image": to_image(image)}
     if "labels" in raw:
@@ -101,7 +101,8 @@ def to_image(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(planes).div_(127.5).sub_(1.0)
 
 
-def _seed(compose: "albumentations.Compose", seed: int | None) -> None:
+def seed_transforms(compose: "albumentations.Compose", seed: int | None) -> None:
+    """Gives every transform a seed of its own, made of one; None leaves them unrepeatable."""
     for number, transform in enumerate(compose.transforms):
         transform.set_random_seed(None if seed is None else (seed * 1_000_003 + number) % 2**63)
 

@@ -1,0 +1,197 @@
+"""COCO 2017 and COCO-Stuff: captions, things in boxes, people's joints, label maps.
+
+    coco/train2017/<id>.jpg  coco/val2017/<id>.jpg
+    coco/annotations/{captions,instances,person_keypoints,stuff}_{train,val}2017.json
+    stuffthingmaps/{train,val}2017/<id>.png     in coco/, or beside it as cocostuffthings/
+
+Any of the annotations may be missing. A label map has ids 0..181, one less than COCO's categories,
+and 255 where nothing is labelled. Sources: Lin et al. 2014; Caesar et al. 2018.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taming.data.annotations import read_json
+from taming.data.formats.names import COCO_STUFF
+from taming.data.formats.records import Record, Records, joined, no_pictures
+from taming.data.keypoints import People
+from taming.data.objects import Annotation, Category, ImageDescription
+from taming.data.roots import first_of
+
+FOLDERS = {"train": "train2017", "validation": "val2017"}
+ANNOTATIONS = "annotations"
+ORIGIN = "get the pictures and annotations of 2017 from cocodataset.org"
+
+
+class Captions(NamedTuple):
+    """A captions file: both in its order, by the id of the picture."""
+
+    files: dict[int, str]
+    captions: dict[int, list[str]]
+
+
+def read_captions(path: str | os.PathLike[str]) -> Captions:
+    entries = coco_json(Path(path), "images", "annotations")
+    captions: dict[int, list[str]] = {image["id"]: [] for image in entries["images"]}
+    for entry in entries["annotations"]:
+        if entry["image_id"] not in captions:
+            raise ValueError(f"{path}: no picture has id {entry['image_id']!r}")
+        captions[entry["image_id"]].append(entry["caption"])
+    return Captions({image["id"]: image["file_name"] for image in entries["images"]}, captions)
+
+
+def coco_json(path: Path, *keys: str) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; {ORIGIN}")
+    entries = read_json(path)
+    if not isinstance(entries, Mapping) or not set(keys) <= set(entries):
+        raise ValueError(f"{path}: expected a COCO file with {', '.join(keys)}")
+    return entries
+
+
+# --- things in boxes -----------------------------------------------------------------------------
+
+
+def load_image_descriptions(
+    description_json: Iterable[Mapping[str, Any]],
+) -> dict[str, ImageDescription]:
+    """What a file says of its pictures, by their ids."""
+    return {
+        str(image["id"]): ImageDescription(
+            id=image["id"],
+            license=image.get("license"),
+            file_name=image["file_name"],
+            coco_url=image.get("coco_url"),
+            original_size=(image["width"], image["height"]),
+            date_captured=image.get("date_captured"),
+            flickr_url=image.get("flickr_url"),
+        )
+        for image in description_json
+    }
+
+
+def load_categories(category_json: Iterable[Mapping[str, Any]]) -> dict[str, Category]:
+    """Categories by their ids; stuff's "other", which stands for all things, is none."""
+    return {
+        str(entry["id"]): Category(str(entry["id"]), entry.get("supercategory"), entry["name"])
+        for entry in category_json
+        if entry["name"] != "other"
+    }
+
+
+def load_annotations(
+    annotations_json: Iterable[Iterable[Mapping[str, Any]]],
+    image_descriptions: Mapping[str, ImageDescription],
+    category_no_for_id: Callable[[str], int],  # KeyError: a category that is not wanted
+    split: str = "train",
+) -> dict[str, list[Annotation]]:
+    """Boxes of several files by the picture's id, as parts of its width and height."""
+    annotations: dict[str, list[Annotation]] = {}
+    for entry in chain(*annotations_json):
+        image_id, category_id = str(entry["image_id"]), str(entry["category_id"])
+        if image_id not in image_descriptions:
+            raise ValueError(f"COCO {split}: an annotation is of picture {image_id}, unknown")
+        try:
+            number = category_no_for_id(category_id)
+        except KeyError:
+            continue
+        width, height = image_descriptions[image_id].original_size
+        x, y, w, h = entry["bbox"]
+        box = (x / width, y / height, w / width, h / height)
+        annotations.setdefault(image_id, []).append(
+            Annotation(
+                id=entry["id"],
+                area=box[2] * box[3],
+                is_group_of=entry["iscrowd"],  # 0 or 1, see object_codes
+                image_id=image_id,
+                bbox=box,
+                category_id=category_id,
+                category_no=number,
+            )
+        )
+    return annotations
+
+
+# --- everything of a picture ---------------------------------------------------------------------
+
+
+def read(root: Path, split: str) -> Records:
+    """Records with whatever of labels, captions, joints and boxes of things is there."""
+    if split == "all":
+        return joined([read(root, part) for part in FOLDERS if (root / FOLDERS[part]).is_dir()])
+    if split not in FOLDERS or not (root / FOLDERS[split]).is_dir():
+        raise no_pictures(root, split, root / FOLDERS.get(split, split), ORIGIN)
+    year = FOLDERS[split]
+    found = {kind: _file(root, kind, year) for kind in ("captions", "instances", "stuff")}
+    given = [path for path in found.values() if path is not None]
+    people = _file(root, "person_keypoints", year)
+    if not given and people is None:
+        raise ValueError(f"{root / ANNOTATIONS} holds no {{captions,...}}_{year}.json; {ORIGIN}")
+    index = coco_json(given[0] if given else _sure(people), "images")["images"]
+    records = {image["id"]: _record(image, root / year) for image in index}
+    if found["captions"] is not None:
+        for number, captions in read_captions(found["captions"]).captions.items():
+            records[number].captions = tuple(captions)
+    if people is not None:
+        joints = People(people)
+        for record in records.values():
+            record.keypoints = joints.people.get(record.name)
+    table: dict[int, str] = {}
+    for path in (found["instances"], found["stuff"]):
+        if path is not None:
+            table |= _add_boxes(records, path)
+    maps = label_folder(root, year)
+    if maps is not None:
+        for record in records.values():
+            record.labels = str(maps / f"{record.name}.png")
+    return Records(
+        list(records.values()),
+        label_table=COCO_STUFF if maps is not None else {},
+        box_table=table,
+    )
+
+
+def label_folder(root: Path, year: str) -> Path | None:
+    """Where the maps of things and stuff together are."""
+    inside = [root / "stuffthingmaps", root / "cocostuffthings", root.parent / "cocostuffthings"]
+    return first_of([folder / year for folder in inside])
+
+
+def _file(root: Path, kind: str, year: str) -> Path | None:
+    return first_of([root / ANNOTATIONS / f"{kind}_{year}.json"])
+
+
+def _sure(path: Path | None) -> Path:
+    assert path is not None, "one of the files exists"
+    return path
+
+
+def _record(image: Mapping[str, Any], folder: Path) -> Record:
+    name = image["file_name"]
+    return Record(os.path.splitext(name)[0], str(folder / name))
+
+
+def _add_boxes(records: Mapping[int, Record], path: Path) -> dict[int, str]:
+    """Appends the boxes of a file to its records; {category: name}."""
+    entries = coco_json(path, "images", "annotations", "categories")
+    categories = load_categories(entries["categories"])
+    pictures = load_image_descriptions(entries["images"])
+    for image_id, annotations in load_annotations(
+        [entries["annotations"]], pictures, {key: int(key) for key in categories}.__getitem__
+    ).items():
+        record = records.get(pictures[image_id].id)
+        if record is not None:
+            record.boxes = with_boxes(record.boxes, annotations)
+    return {int(key): category.name for key, category in categories.items()}
+
+
+def with_boxes(boxes: np.ndarray | None, annotations: Iterable[Annotation]) -> np.ndarray:
+    """Rows (x0, y0, x1, y1, category) of annotations below those that are there already."""
+    rows = [(x, y, x + w, y + h, a.category_no) for a in annotations for x, y, w, h in [a.bbox]]
+    added = np.asarray(rows, dtype=np.float32).reshape(-1, 5)
+    return added if boxes is None else np.concatenate([boxes, added])
