@@ -125,7 +125,7 @@ def test_a_foreign_training_lowers_the_error(latent: LatentModel) -> None:
     generator = torch.optim.Adam(latent.parameters(), 3e-3)
     critic = torch.optim.Adam(loss.discriminator.parameters(), 1e-3)
     errors = []
-    for _ in range(5):
+    for _ in range(8):
         quant, qloss, _info = latent.quantize(latent.encode(x))
         r = latent.decode(quant, force_not_quantize=True)
         value = loss.generator(x, r, latent.decoder.conv_out.weight) + qloss.mean()
@@ -136,7 +136,7 @@ def test_a_foreign_training_lowers_the_error(latent: LatentModel) -> None:
         loss.critic(x, r).backward()
         critic.step()
         errors.append(float((x - r).abs().mean().detach()))
-    assert errors[-1] < 0.9 * errors[0]
+    assert errors[-1] < 0.95 * errors[0]
 
 
 # --- VQGAN-CLIP ----------------------------------------------------------------------------------
