@@ -85,7 +85,8 @@ class PrefixPipeline(Painter):
         progress: Progress | None = None,
         **conditions: Any,
     ) -> list[Image.Image]:
-        """Pictures that obey the condition: `labels`, `depth`, `class_label`, `boxes`, a picture.
+        """Pictures that obey the condition: `labels`, `depth`, `class_label`, `boxes`, `pose`, a
+        picture.
 
         Several classes, `class_label=[5, 12]`, give every seed of the first, then of the second.
         ValueError names what does not fit.
@@ -171,7 +172,7 @@ class PrefixPipeline(Painter):
 
     def _maps(self) -> list[str]:
         """Conditions whose shape is the picture's."""
-        return [name for name in self.conditions if name not in ("class_label", "boxes")]
+        return [name for name in self.conditions if name not in ("class_label", "boxes", "pose")]
 
     def _read_one(self, name: str, source: Any, size: Size) -> Tensor:
         stage = self.model.cond_stage_model
@@ -183,6 +184,8 @@ class PrefixPipeline(Painter):
         if name == "boxes":
             vocabulary = self.model.transformer.config.vocab_size
             return tokens_of(source, self.model.cond_stage_key, vocabulary)
+        if name == "pose":
+            return published.read_pose(source, getattr(stage, "size", size))
         if isinstance(source, Tensor) and tuple(source.shape) == (planes, *size):
             return source.float()
         if name == "labels":
@@ -239,7 +242,7 @@ class PrefixPipeline(Painter):
                 f"{self.condition}=..."
             )
         value = values[self.condition][None]
-        if self.condition == "boxes":
+        if self.condition in ("boxes", "pose"):
             return value.to(self.device)
         if self.condition == "labels" and value.ndim == 3:
             value = self.model.get_input(

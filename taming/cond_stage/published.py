@@ -19,6 +19,7 @@ from torch import Tensor
 from taming.cond_stage.base import Size
 from taming.cond_stage.depth import read_inverse
 from taming.cond_stage.labels import fit_ids, ids_from_array
+from taming.cond_stage.pose import Pose
 from taming.cond_stage.sources import as_image, describe, is_path, resize, to_float
 from taming.data.annotations import LabelReader, LabelTable
 from taming.data.batch import VOID
@@ -29,6 +30,7 @@ NAMES = {
     "class": "class_label",
     "objects_bbox": "boxes",
     "objects_center_points": "boxes",
+    "keypoints": "pose",
 }
 # COCO-Stuff numbers 0..181 with 255 for unlabelled; its models see 255 as 0 and the rest one up.
 SHIFTED_LABELS = 183
@@ -90,6 +92,17 @@ def read_class(source: Any, count: int | None = None) -> Tensor:
         known = "" if count is None else f"; this model has classes 0 to {count - 1}"
         raise ValueError(f"class {index} does not exist{known}")
     return torch.tensor(index)
+
+
+def read_pose(source: Any, size: Size) -> Tensor:
+    """The largest person, in pixels of a picture of this size: float32 (1, 19, 3).
+
+    Takes what `Pose.read` takes.
+    """
+    people = Pose(width=1, downsample_factor=1, people=1).read(source, size)
+    height, width = size
+    people[..., :2] = people[..., :2] * torch.tensor([width, height]) - 0.5
+    return people
 
 
 def read_picture(source: Any, size: Size, channels: int) -> Tensor:

@@ -16,6 +16,7 @@ LABELS = (np.mgrid[:16, :16][1] // 3).astype(np.uint8)
 DEPTH = np.linspace(1.0, 5.0, 256, dtype=np.float32).reshape(16, 16)
 PHOTO = (np.mgrid[:16, :16][0][..., None] * np.array([9, 5, 1]) % 256).astype(np.uint8)
 BOXES = {"categories": ["dog", "tree"], "boxes": [{"category": "tree", "bbox": [0, 0, 0.5, 1]}]}
+POSE = np.random.default_rng(0).uniform(0.1, 1.0, (1, 19, 3))
 GIVEN: dict[str, dict[str, Any]] = {
     "none": {},
     "class": {"class_label": 5},
@@ -24,6 +25,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "depth": {"depth": DEPTH},
     "sketch": {"sketch": PHOTO},
     "boxes": {"boxes": BOXES},
+    "pose": {"pose": POSE},
 }
 
 
