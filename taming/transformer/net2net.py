@@ -192,7 +192,12 @@ class Net2NetTransformer(PlainModule):
         top_k: int | None = None,
         callback: Callable[[int], object] | None = None,  # is told the step
     ) -> Tensor:
-        """Codes (B, n + steps) in the order of the sequence. ValueError beyond `block_size`."""
+        """Codes (B, n + steps) in the order of the sequence.
+
+        ValueError in training mode and beyond `block_size`.
+        """
+        if self.transformer.training:
+            raise ValueError("the model is in training mode; call eval() before sampling")
         filters = published_filters(temperature, sample, top_k)
         if self.pkeep > 0:
             return continue_codes(self.decoder(c), x, steps, filters, callback)

@@ -69,6 +69,12 @@ def test_more_than_the_block_is_refused(net2net) -> None:
         net2net().sample(tokens(0), tokens(P), 16)
 
 
+@pytest.mark.parametrize("pkeep", [0.0, 1.0])
+def test_a_model_in_training_does_not_sample(pkeep, net2net) -> None:
+    with pytest.raises(ValueError, match=r"eval\(\)"):
+        net2net(pkeep=pkeep).train().sample(tokens(0), tokens(P), T)
+
+
 def test_the_decoder_is_cached_where_it_can_be(net2net) -> None:
     model = net2net(gpt={"n_unmasked": P})
     assert isinstance(model.decoder(tokens(P)), GPTDecoder)
