@@ -48,8 +48,12 @@ def test_data_and_trainer_know_every_key(name: str) -> None:
     config = sections(name)
     params = config["data"]["params"]
     check_arguments(get_obj_from_str(config["data"]["target"]), params, "data")
-    for entry in params["sets"]:
+    for entry in params.get("sets", []):
         from_mapping(SetConfig, {"path": entry} if isinstance(entry, str) else entry)
+    for part in ("train", "validation"):  # of published data sections
+        if part in params:
+            target = params[part]["target"]
+            check_arguments(get_obj_from_str(target), params[part].get("params", {}), target)
     check_arguments(pl.Trainer, config["trainer"], "trainer")
 
 
