@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -153,6 +154,11 @@ class TransformerTraining(StageTraining):
     def rate(self) -> float:
         """The learning rate of this step."""
         return self.learning_rate * self.settings.rate(self.global_step)
+
+
+def picture_count(batch: Mapping[str, Any]) -> int:
+    """How many pictures a batch holds, whatever it calls them."""
+    return next(len(entry) for entry in batch.values() if isinstance(entry, Tensor))
 
 
 def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

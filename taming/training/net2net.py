@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from taming.cond_stage.drawing import text_card
-from taming.training.base import TransformerTraining, as_pixels, grid_picture
+from taming.training.base import TransformerTraining, as_pixels, grid_picture, picture_count
 from taming.transformer.net2net import Net2NetTransformer
 
 COLUMNS = 4  # of a grid
@@ -30,10 +30,6 @@ class Net2NetTraining(TransformerTraining):
     usual_weight_decay = 0.01
     latest: Any = None  # the last batch, looked at where nothing is held out
 
-    @property
-    def image_key(self) -> str:
-        return self.model.first_stage_key
-
     def configure_optimizers(self) -> AdamW:
         groups = linear_groups(self.model.transformer, self.weight_decay)
         return AdamW(groups, self.learning_rate, self.settings.betas)
@@ -46,7 +42,7 @@ class Net2NetTraining(TransformerTraining):
         return loss
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
-        count = len(batch[self.image_key])
+        count = picture_count(batch)
         self.log("validation/loss", self._loss(batch), batch_size=count, sync_dist=True)
 
     def _loss(self, batch: Mapping[str, Any]) -> Tensor:

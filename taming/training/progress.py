@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from taming.training.base import StageTraining
+from taming.training.base import StageTraining, picture_count
 from taming.training.callbacks import StageCallback, TimeLimit
 
 LOSSES = ("train/loss", "train/total_loss")
@@ -59,7 +59,7 @@ class ProgressBar(StageCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, StageTraining)
-        self.pictures += len(batch[pl_module.image_key] if isinstance(batch, dict) else batch.codes)
+        self.pictures += picture_count(batch) if isinstance(batch, dict) else len(batch.codes)
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
         now = time.monotonic()
