@@ -86,9 +86,8 @@ def train(
     old = None if resume is None else find_old_run(resume)
     if old is not None:
         config, resume = old_run_config(old, plain(config)), None
-    folder = None if resume is None else Path(resume)
+    folder = None if resume is None else run_directory(Path(resume))
     if folder is not None:
-        folder = folder.parent.parent if folder.is_file() else folder
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
         config = plain(
@@ -184,7 +183,9 @@ def make_trainer(options: Mapping[str, Any], **ours: Any) -> pl.Trainer:
     try:
         return pl.Trainer(**options, **ours)
     except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ConfigError(f"trainer: {error}") from error
+        remedy = "; without one, leave trainer.accelerator and trainer.devices out"
+        is_absent = "backend found" in str(error)
+        raise ConfigError(f"trainer: {error}{remedy if is_absent else ''}") from error
 
 
 def encode(
@@ -252,6 +253,19 @@ def wrap(
         f"there is no training for {type(model).__name__}; wrap a VQModel, a MultiTaskTransformer "
         f"or a Net2NetTransformer"
     )
+
+
+def run_directory(named: Path) -> Path:
+    """The run of a folder, or of its checkpoint: there is one that can be gone on with."""
+    if not named.is_file():
+        return named
+    folder = named.parent.parent
+    if named != folder / LAST:
+        raise CheckpointError(
+            f"{named} is not the {LAST} of a run, which alone can be resumed; to start from its "
+            f"weights, set model.params.ckpt_path={named}"
+        )
+    return folder
 
 
 def new_run_directory(name: str, runs: Path = RUNS) -> Path:
