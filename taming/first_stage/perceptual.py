@@ -135,7 +135,11 @@ class LPIPS(nn.Module):
     published VQGAN checkpoint; else two files in the cache folder, downloaded if need be.
     """
 
-    def __init__(self, weights: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        use_dropout: bool = True,  # as published, where it changed training only; without effect
+    ) -> None:
         super().__init__()
         self.weights = weights
         self.scaling_layer = ScalingLayer()

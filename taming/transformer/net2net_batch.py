@@ -32,8 +32,8 @@ def read_input(batch: Mapping[str, Any], key: str, channels: int | None = None) 
     key = OUR_KEYS.get(key, key) if is_ours else key
     if key not in batch:
         raise ValueError(
-            f"the batch has no '{key}', which first_stage_key or cond_stage_key asks for; "
-            f"{nearest(key, batch)}"
+            f"the batch has no '{key}', which image_key, first_stage_key or cond_stage_key "
+            f"asks for; {nearest(key, batch)}"
         )
     x = torch.as_tensor(batch[key])
     if key == PEOPLE:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from taming.config import ConfigError, plain
 from taming.first_stage import EMAVQ, GumbelVQ, autoencoder, discriminator, losses, quantize
 from taming.first_stage import quantize_published as published
+from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import Quantizer
 
 DDCONFIG = {
@@ -236,6 +237,13 @@ def test_without_gradients_nothing_is_adversarial() -> None:
     assert float(value) == 1.5
     assert float(logs["val/d_weight"]) == 0.0
     assert float(logs["val/g_loss"]) == -float(loss.discriminator(r).mean())
+
+
+def test_lpips_has_its_published_names_with_dropout_and_without() -> None:
+    with torch.device("meta"):
+        one, other = LPIPS(use_dropout=True), LPIPS(use_dropout=False)
+    assert list(one.state_dict()) == list(other.state_dict())
+    assert "lin4.model.1.weight" in one.state_dict()
 
 
 # --- discriminator -------------------------------------------------------------------------------
