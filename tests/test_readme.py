@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "UPGRADING.md",
     *sorted((ROOT / "data").glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
