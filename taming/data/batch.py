@@ -16,8 +16,9 @@ from torch import Tensor
 
 VOID = 255  # label id of a pixel nobody has labelled
 NO_CLASS = -1  # fills class_label in a batch
+NO_BOX = -1.0  # fills boxes in a batch, category and corners alike
 
-ANNOTATIONS = ("labels", "depth", "keypoints", "class_label", "caption")
+ANNOTATIONS = ("labels", "depth", "keypoints", "boxes", "class_label", "caption")
 
 JOINTS = (
     "nose",
@@ -60,7 +61,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if len(sizes) > 1:
         raise ValueError(f"samples of sizes {sorted(sizes)} in one batch; a batch has one size")
     height, width = sizes.pop()
-    people = max([1] + [len(sample["keypoints"]) for sample in samples if "keypoints" in sample])
+    people, boxes = (
+        max([1] + [len(sample[key]) for sample in samples if key in sample])
+        for key in ("keypoints", "boxes")
+    )
     blank = {
         "labels": torch.full((height, width), VOID, dtype=torch.int64),
         "depth": torch.zeros(1, height, width),
@@ -68,7 +72,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     batch: dict[str, Any] = {
         "image": torch.stack([sample["image"] for sample in samples]),  # (B, 3, H, W)
-        "keypoints": torch.stack([_padded(s.get("keypoints"), people) for s in samples]),
+        "keypoints": torch.stack(
+            [_padded(s.get("keypoints"), people, (len(JOINTS), 3), 0.0) for s in samples]
+        ),
+        "boxes": torch.stack([_padded(s.get("boxes"), boxes, (5,), NO_BOX) for s in samples]),
         "caption": [sample.get("caption", "") for sample in samples],
         "name": [sample.get("name", "") for sample in samples],
         "set": [sample.get("set", "") for sample in samples],
@@ -98,8 +105,8 @@ def channels_first(pictures: Tensor, channels: int) -> Tensor:
     return pictures.float()  # (B, C, H, W)
 
 
-def _padded(keypoints: Tensor | None, people: int) -> Tensor:
-    padded = torch.zeros(people, len(JOINTS), 3)
-    if keypoints is not None:
-        padded[: len(keypoints)] = keypoints
-    return padded  # (people, 19, 3)
+def _padded(rows: Tensor | None, count: int, shape: tuple[int, ...], filler: float) -> Tensor:
+    padded = torch.full((count, *shape), filler)
+    if rows is not None:
+        padded[: len(rows)] = rows
+    return padded  # (count, ...)

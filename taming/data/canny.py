@@ -34,7 +34,8 @@ def canny(image: NDArray[np.floating], sigma: float = 1.0) -> NDArray[np.bool_]:
     slope = np.hypot(across, down)
     thin = _highest(slope, across, down) & (slope >= LOW) & (slope > 0)
     thin[[0, -1], :] = thin[:, [0, -1]] = False
-    _, part = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)
+    _, parts = cv2.connectedComponents(thin.astype(np.uint8), connectivity=8)
+    part = np.asarray(parts, dtype=np.int64)
     strong = np.zeros(int(part.max()) + 1, dtype=bool)
     strong[part[thin & (slope >= HIGH)]] = True
     return strong[part] & thin

@@ -7,6 +7,7 @@
         sets:
           - {path: "${oc.env:TAMING_DATA,data}/camvid", size: [96, 128], weight: 2}
           - {path: ~/pictures, size: 128}
+          - {path: ~/coco, size: 256, format: coco}
 
 The only file outside `training/` that knows Lightning. Use it with
 `Trainer(use_distributed_sampler=False)`: the batch sampler divides each step among the devices
@@ -41,6 +42,7 @@ class SetConfig:
     size: int | tuple[int, int] | None = None  # height and width
     weight: float | None = None  # share among the pictures drawn; None: its number of pictures
     name: str | None = None  # in batches and logs; the folder's name
+    format: str = "folder"  # or the name of a known set's layout, see taming.data.formats
     split: str = "train"
     validation_split: str | None = "validation"  # None: not used for validation
     annotations: tuple[str, ...] | None = None  # None: all
@@ -98,7 +100,7 @@ class ImageData(ResumableData):
     batch_size: pictures a step on each device.
     epoch_size: pictures in an epoch; None: as many as the sets have.
     validation_per_set: at most so many pictures of each set, spread over it; None: all.
-    label_names, class_names: vocabularies; None merges those of the sets by name.
+    label_names, class_names, box_names: vocabularies; None merges those of the sets by name.
     start_method: "fork", "spawn" or "forkserver" for the workers; None: the platform's own.
     """
 
@@ -113,6 +115,7 @@ class ImageData(ResumableData):
         validation_per_set: int | None = None,
         label_names: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        box_names: Sequence[str] | None = None,
         start_method: str | None = None,
     ):
         super().__init__()
@@ -122,7 +125,7 @@ class ImageData(ResumableData):
         self.default_size = None if size is None else pair(size)
         self.epoch_size, self.validation_per_set = epoch_size, validation_per_set
         self.start_method = start_method
-        self._given = (label_names, class_names)
+        self._given = (label_names, class_names, box_names)
         self._train: Mix | None = None
         self._validation: Mix | None = None
 
@@ -161,14 +164,17 @@ class ImageData(ResumableData):
                     logger.info("no validation on this set: %s", error)
             if parts:
                 train = self.train
-                self._validation = Mix(parts, None, train.label_names, train.class_names)
+                names = (train.label_names, train.class_names, train.box_names)
+                self._validation = Mix(parts, None, *names)
         return self._validation
 
     def _open(self, entry: SetConfig, split: str, random: bool) -> ImageList:
         size = entry.size if entry.size is not None else self.default_size
         if size is None:
             raise ValueError(f"set {entry.path} has no size; give `size` there or for all sets")
-        options = {k: asdict(entry)[k] for k in ("flip", "scale", "jitter", "ignore", "name")}
+        options = {
+            k: asdict(entry)[k] for k in ("flip", "scale", "jitter", "ignore", "name", "format")
+        }
         options |= {
             "annotations": entry.annotations,
             "seed": self.seed,
@@ -186,6 +192,11 @@ class ImageData(ResumableData):
     def class_names(self) -> list[str]:
         """The class vocabulary, to be kept in the resolved configuration."""
         return self.train.class_names if self._given[1] is None else list(self._given[1])
+
+    @property
+    def box_names(self) -> list[str]:
+        """The vocabulary of things in boxes, to be kept in the resolved configuration."""
+        return self.train.box_names if self._given[2] is None else list(self._given[2])
 
     # --- loaders -------------------------------------------------------------------------------
 

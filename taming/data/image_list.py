@@ -38,6 +38,7 @@ class ImageList(Dataset):
 
     label_table: dict[int, str]
     class_table: dict[int, str]
+    box_table: dict[int, str]
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class ImageList(Dataset):
         self.random = "train" in split.split("+") if random is None else random
         self.label_table = {}
         self.class_table = {}
+        self.box_table = {}
         self.skipped: set[str] = set()
         paths = self._find()
         keep = self._split_names(list(paths))

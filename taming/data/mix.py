@@ -5,8 +5,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from taming.data.annotated_set import AnnotatedSet
 from taming.data.image_list import ImageList
-from taming.data.paired_folder import PairedFolder
 from taming.data.vocabulary import merge_class_names, merge_label_names
 
 
@@ -14,7 +14,7 @@ class Mix(Dataset):
     """Sets one after another; index i belongs to the set in whose range it lies.
 
     weights: share of each set among the pictures drawn; None: each picture counts the same.
-    label_names, class_names: vocabularies; None merges those of the sets by name.
+    label_names, class_names, box_names: vocabularies; None merges those of the sets by name.
     """
 
     def __init__(
@@ -23,6 +23,7 @@ class Mix(Dataset):
         weights: Sequence[float] | None = None,
         label_names: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        box_names: Sequence[str] | None = None,
     ):
         if not sets:
             raise ValueError("a mix of no sets; give at least one")
@@ -40,10 +41,13 @@ class Mix(Dataset):
             label_names = merge_label_names((part.label_table for part in sets), ignored)
         if class_names is None:
             class_names = merge_class_names(part.class_table for part in sets)
+        if box_names is None:
+            box_names = merge_class_names(part.box_table for part in sets)
         self.label_names, self.class_names = list(label_names), list(class_names)
+        self.box_names = list(box_names)
         for part in sets:
-            if isinstance(part, PairedFolder):
-                part.set_vocabulary(self.label_names, self.class_names)
+            if isinstance(part, AnnotatedSet):
+                part.set_vocabulary(self.label_names, self.class_names, self.box_names)
         self.offsets = [0]
         for part in sets:
             self.offsets.append(self.offsets[-1] + len(part))

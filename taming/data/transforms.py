@@ -61,7 +61,8 @@ def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
     """A picture with its annotations -> tensors of one sample; seed None takes the centre.
 
     raw: image uint8 (h, w, 3); labels int (h, w); depth float32 inverse depth (h, w); keypoints
-    float32 (N, 19, 3). All but the image may be missing.
+    float32 (N, 19, 3); boxes float32 (N, 5), corners in 0..1 and category. All but the image may
+    be missing. Of the boxes, the part inside is kept, in pixels, if it is larger than one.
     """
     geometry, colour = _composed(draw, centre=seed is None)
     inputs: Raw = {"image": raw["image"]}
@@ -71,6 +72,8 @@ def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
         inputs["depth"] = raw["depth"]
     if "keypoints" in raw:
         inputs["keypoints"] = raw["keypoints"][..., :2].reshape(-1, 2)  # (N*19, 2)
+    if "boxes" in raw:
+        inputs["bboxes"] = raw["boxes"]
     seed_transforms(geometry, seed)
     moved = geometry(**inputs)
     image = moved["image"]
@@ -92,6 +95,11 @@ def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
         hide_outside(keypoints, *draw.size)
         keypoints[keypoints[..., 2] == 0] = 0.0
         sample["keypoints"] = torch.from_numpy(keypoints)  # (N, 19, 3)
+    if "boxes" in raw:
+        boxes = np.asarray(moved["bboxes"], dtype=np.float32).reshape(-1, 5)
+        height, width = draw.size
+        boxes = boxes * np.array([width, height, width, height, 1], dtype=np.float32)
+        sample["boxes"] = torch.from_numpy(boxes)  # (N, 5): x0 y0 x1 y1, category
     return sample
 
 
@@ -148,6 +156,13 @@ def _composed(
             moved[:, 1] = (keypoints[:, 1] - top + 0.5) * (height / box_height) - 0.5
             return moved
 
+        def apply_to_bboxes(self, bboxes: NDArray, box: Any, shape: Any, **params: Any) -> NDArray:
+            top, left, box_height, box_width = box
+            moved = bboxes.copy()  # (N, 5), corners in 0..1
+            moved[:, [0, 2]] = (bboxes[:, [0, 2]] * shape[1] - left) / box_width
+            moved[:, [1, 3]] = (bboxes[:, [1, 3]] * shape[0] - top) / box_height
+            return moved
+
         @staticmethod
         def _resized(array: NDArray, box: tuple[int, int, int, int], how: int) -> NDArray:
             top, left, box_height, box_width = box
@@ -169,6 +184,9 @@ def _composed(
         steps,
         additional_targets={"depth": "image"},
         keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
+        bbox_params=A.BboxParams(
+            "albumentations", min_area=1.0, clip=True, filter_invalid_bboxes=True
+        ),
         is_check_shapes=False,  # sizes are compared, with file names, where the files are read
         save_applied_params=True,
     )

@@ -29,7 +29,7 @@ from taming.data.mix import Mix
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "cache.json"
 CHUNK_BYTES = 64 << 20
 REMEDY = "remove that folder, or name another with data.params.codes.cache"
@@ -181,6 +181,7 @@ def encode(
             "labels": _array(sample.get("labels"), np.uint16, (0, 0)),
             "depth": _array(sample.get("depth"), np.float16, (0, 0, 0)),
             "keypoints": _array(sample.get("keypoints"), np.float32, (0, 0, 0)),
+            "boxes": _array(sample.get("boxes"), np.float32, (0, 0)),
             "class_label": int(sample.get("class_label", -1)),
             "caption": str(sample.get("caption", "")),
             "name": str(sample.get("name", "")),
@@ -201,7 +202,8 @@ def to_sample(record: Mapping[str, Any]) -> dict[str, Any]:
     sample["image"] = torch.from_numpy(record["image"].astype(np.float32)) / 127.5 - 1.0
     if record["class_label"] >= 0:
         sample["class_label"] = torch.tensor(record["class_label"])
-    types = {"labels": np.int64, "depth": np.float32, "keypoints": np.float32}
+    types = {"labels": np.int64, "depth": np.float32}
+    types |= {"keypoints": np.float32, "boxes": np.float32}
     for key, kind in types.items():
         if record[key].size:
             sample[key] = torch.from_numpy(record[key].astype(kind))

@@ -154,6 +154,7 @@ class CodesData(ImageData):
             "seed": self.seed,
             "label_names": self.label_names,
             "class_names": self.class_names,
+            "box_names": self.box_names,
             # What is computed once, and by what: the name of a text encoder, say.
             "once": {
                 name: {key: value for key, value in vars(each).items() if isinstance(value, str)}

@@ -48,6 +48,7 @@ def make_set(tmp_path: Path) -> Callable[..., Path]:
             "label_names.json": {str(i): label for i, label in enumerate(label_names)},
             "depth.json": {"kind": "metric", "scale": 0.001, "invalid": 0},
             "keypoints.json": coco(stems, size),
+            "boxes.json": boxes(stems, size),
             "class_labels.json": {
                 "names": {"0": "summer", "1": "winter"},
                 "images": {stem: i % 2 for i, stem in enumerate(stems)},
@@ -77,6 +78,23 @@ def coco(stems: list[str], size: tuple[int, int]) -> dict:
         ],
         "annotations": [
             {"id": i, "image_id": i, "category_id": 1, "keypoints": joints}
+            for i in range(len(stems))
+        ],
+    }
+
+
+def boxes(stems: list[str], size: tuple[int, int]) -> dict:
+    """One box a picture: the middle of its left half."""
+    height, width = size
+    box = [0.0, 0.25 * height, 0.5 * width, 0.5 * height]
+    return {
+        "categories": [{"id": 7, "name": "chair", "supercategory": "furniture"}],
+        "images": [
+            {"id": i, "file_name": f"{stem}.png", "height": height, "width": width}
+            for i, stem in enumerate(stems)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 7, "iscrowd": 0, "bbox": box}
             for i in range(len(stems))
         ],
     }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from taming.data.batch import ANNOTATIONS, JOINTS, LEFT_RIGHT, NO_CLASS, VOID, collate
+from taming.data.batch import ANNOTATIONS, JOINTS, LEFT_RIGHT, NO_BOX, NO_CLASS, VOID, collate
 
 
 def bare(height: int = 4, width: int = 6, **more) -> dict:
@@ -15,6 +15,7 @@ def test_missing_annotations_are_filled_and_marked_absent() -> None:
         labels=torch.ones(4, 6, dtype=torch.int64),
         depth=torch.ones(1, 4, 6),
         keypoints=torch.ones(2, 19, 3),
+        boxes=torch.ones(2, 5),
         class_label=torch.tensor(3),
         caption="a cat",
     )
@@ -24,6 +25,7 @@ def test_missing_annotations_are_filled_and_marked_absent() -> None:
     assert (batch["labels"][0] == VOID).all()
     assert (batch["depth"][0] == 0).all()
     assert (batch["keypoints"][0] == 0).all()
+    assert (batch["boxes"][0] == NO_BOX).all()
     assert batch["class_label"].tolist() == [NO_CLASS, 3]
     assert batch["caption"] == ["", "a cat"]
 

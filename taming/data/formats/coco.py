@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taming.data.annotations import read_json
 from taming.data.formats.names import COCO_STUFF
@@ -108,7 +109,7 @@ def load_annotations(
                 id=entry["id"],
                 area=box[2] * box[3],
                 is_group_of=entry["iscrowd"],  # 0 or 1, see object_codes
-                image_id=image_id,
+                image_id=entry["image_id"],
                 bbox=box,
                 category_id=category_id,
                 category_no=number,
@@ -144,7 +145,11 @@ def read(root: Path, split: str) -> Records:
     table: dict[int, str] = {}
     for path in (found["instances"], found["stuff"]):
         if path is not None:
-            table |= _add_boxes(records, path)
+            boxes, names = read_boxes(path)
+            table |= names
+            for record in records.values():
+                more = [rows for rows in (record.boxes, boxes.get(record.name)) if rows is not None]
+                record.boxes = np.concatenate(more) if more else None
     maps = label_folder(root, year)
     if maps is not None:
         for record in records.values():
@@ -176,22 +181,21 @@ def _record(image: Mapping[str, Any], folder: Path) -> Record:
     return Record(os.path.splitext(name)[0], str(folder / name))
 
 
-def _add_boxes(records: Mapping[int, Record], path: Path) -> dict[int, str]:
-    """Appends the boxes of a file to its records; {category: name}."""
+def read_boxes(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[int, str]]:
+    """Boxes of an instances file by picture name, as in `Record`, and {category: name}."""
     entries = coco_json(path, "images", "annotations", "categories")
     categories = load_categories(entries["categories"])
     pictures = load_image_descriptions(entries["images"])
-    for image_id, annotations in load_annotations(
-        [entries["annotations"]], pictures, {key: int(key) for key in categories}.__getitem__
-    ).items():
-        record = records.get(pictures[image_id].id)
-        if record is not None:
-            record.boxes = with_boxes(record.boxes, annotations)
-    return {int(key): category.name for key, category in categories.items()}
+    own_ids = {key: int(key) for key in categories}
+    found = load_annotations([entries["annotations"]], pictures, own_ids.__getitem__)
+    boxes = {
+        os.path.splitext(pictures[image_id].file_name)[0]: rows_of(annotations)
+        for image_id, annotations in found.items()
+    }
+    return boxes, {own_ids[key]: category.name for key, category in categories.items()}
 
 
-def with_boxes(boxes: np.ndarray | None, annotations: Iterable[Annotation]) -> np.ndarray:
-    """Rows (x0, y0, x1, y1, category) of annotations below those that are there already."""
+def rows_of(annotations: Iterable[Annotation]) -> NDArray[np.float32]:
+    """(N, 5): corners x0 y0 x1 y1 in 0..1, category."""
     rows = [(x, y, x + w, y + h, a.category_no) for a in annotations for x, y, w, h in [a.bbox]]
-    added = np.asarray(rows, dtype=np.float32).reshape(-1, 5)
-    return added if boxes is None else np.concatenate([boxes, added])
+    return np.asarray(rows, dtype=np.float32).reshape(-1, 5)

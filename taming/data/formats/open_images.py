@@ -13,7 +13,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from taming.data.formats.coco import with_boxes
+from taming.data.formats.coco import rows_of
 from taming.data.formats.records import Record, Records, joined, no_pictures
 from taming.data.objects import Annotation, Category
 from taming.data.roots import existing, first_of
@@ -94,6 +94,6 @@ def read(root: Path, split: str) -> Records:
     entries = []
     for image_id, annotations in load_annotations(file, 0.0, {}, numbers).items():
         path = image_path(folder, image_id)
-        entries.append(Record(image_id, str(path), boxes=with_boxes(None, annotations)))
+        entries.append(Record(image_id, str(path), boxes=rows_of(annotations)))
     table = {numbers[key]: category.name for key, category in categories.items()}
     return Records(entries, box_table=table)
