@@ -58,6 +58,30 @@ class Painter(ABC):
             self._fingerprint = tensor_hash(self.model.state_dict())
         return self._fingerprint
 
+    @abstractmethod
+    def paint(self, **options: Any) -> list[Image.Image]:
+        """Pictures that obey the conditions given, one for each seed."""
+
+    def complete(
+        self, image: Any, mask: Any = None, *, size: Size | None = None, **options: Any
+    ) -> list[Image.Image]:
+        """The picture with everything outside the mask (white = keep) painted anew.
+
+        Without a mask the upper half is kept. Kept pixels come back exactly. Options are those of
+        `paint`. A size of None is that of the picture.
+        """
+        shape = size or as_image(image).shape[:2]
+        if mask is None:
+            mask = np.zeros(shape, dtype=bool)
+            mask[: shape[0] // 2] = True
+        return self.paint(known=(image, mask), size=shape, **options)
+
+    def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
+        """The picture `factor` times as large. Options are those of `paint`."""
+        pixels = as_image(image)
+        size = (pixels.shape[0] * factor, pixels.shape[1] * factor)
+        return self.paint(lowres=pixels, size=size, **options)
+
     def reconstruct(self, images: Any | Sequence[Any]) -> list[Image.Image]:
         """Pictures through the codebook and back: the limit of what this model can paint."""
         sources = images if isinstance(images, list | tuple) else [images]

@@ -90,22 +90,6 @@ class Pipeline(Painter):
         """`paint` for conditions that were read before: one value of each, shared by all seeds."""
         return self._paint(_settings(size, **settings), values, None, as_seeds(seeds), progress)
 
-    def complete(
-        self, image: Any, mask: Any, *, size: Size | None = None, **options: Any
-    ) -> list[Image.Image]:
-        """The picture with everything outside the mask (white = keep) painted anew.
-
-        Kept pixels come back exactly. Options are those of `paint`. A size of None is that of the
-        picture.
-        """
-        return self.paint(known=(image, mask), size=size or as_image(image).shape[:2], **options)
-
-    def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
-        """The picture `factor` times as large. Options are those of `paint`."""
-        pixels = as_image(image)
-        size = (pixels.shape[0] * factor, pixels.shape[1] * factor)
-        return self.paint(lowres=pixels, size=size, **options)
-
     def vary(
         self,
         image: Any,

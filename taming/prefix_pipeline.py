@@ -24,7 +24,6 @@ from torch import Tensor
 from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import tokens_of
-from taming.cond_stage.sources import as_image
 from taming.painting import (
     Painter,
     Progress,
@@ -39,6 +38,7 @@ from taming.painting import (
 from taming.sampling import UNKNOWN, Filters, Window, WindowRule, published_visits, sample_sequence
 from taming.transformer.gpt_decoder import PreparedGPT
 from taming.transformer.net2net import Net2NetTransformer
+from taming.transformer.net2net_batch import one_plane_each
 
 ANY_ORDER = "train the any-order model (taming.transformer.multi_task) for that"
 
@@ -85,8 +85,8 @@ class PrefixPipeline(Painter):
         progress: Progress | None = None,
         **conditions: Any,
     ) -> list[Image.Image]:
-        """Pictures that obey the condition: `labels`, `depth`, `class_label`, `boxes`, `pose`, a
-        picture.
+        """Pictures that obey the model's condition, one of `labels`, `depth`, `class_label`,
+        `boxes`, `pose`, `lowres`, or a picture under the model's own key; see `condition`.
 
         Several classes, `class_label=[5, 12]`, give every seed of the first, then of the second.
         ValueError names what does not fit.
@@ -106,20 +106,6 @@ class PrefixPipeline(Painter):
             settings = _settings(shape, window, temperature, top_k, top_p)
             pictures += self._paint(settings, values, None, listed, report)
         return pictures
-
-    def complete(
-        self, image: Any, mask: Any = None, *, size: Size | None = None, **options: Any
-    ) -> list[Image.Image]:
-        """The picture with what lies behind in the model's order painted anew.
-
-        Without a mask (white = keep) the upper half is kept. Kept pixels come back exactly. Options
-        are those of `paint`. A size of None is that of the picture.
-        """
-        shape = size or as_image(image).shape[:2]
-        if mask is None:
-            mask = np.zeros(shape, dtype=bool)
-            mask[: shape[0] // 2] = True
-        return self.paint(known=(image, mask), size=shape, **options)
 
     # ---- conditions to codes --------------------------------------------------------------------
 
@@ -153,6 +139,8 @@ class PrefixPipeline(Painter):
         self, conditions: Mapping[str, Any], size: Size | int | None
     ) -> tuple[dict[str, Tensor], Size]:
         given = {name: source for name, source in conditions.items() if source is not None}
+        if self.model.cond_stage_key == "lr" and "edges" in given:
+            given["lowres"] = given.pop("edges")  # drawings came under the key of small pictures
         strangers = sorted(set(given) - set(self.conditions))
         if strangers:
             raise ValueError(
@@ -175,8 +163,7 @@ class PrefixPipeline(Painter):
         return [name for name in self.conditions if name not in ("class_label", "boxes", "pose")]
 
     def _read_one(self, name: str, source: Any, size: Size) -> Tensor:
-        stage = self.model.cond_stage_model
-        planes = getattr(getattr(stage, "config", None), "in_channels", 3)
+        stage, planes = self.model.cond_stage_model, self._planes()
         if name == "known":
             return read_known(source, size)
         if name == "class_label":
@@ -241,16 +228,16 @@ class PrefixPipeline(Painter):
                 f"this model paints from {self.condition} and not without; give "
                 f"{self.condition}=..."
             )
-        value = values[self.condition][None]
-        if self.condition in ("boxes", "pose"):
-            return value.to(self.device)
+        value = values[self.condition][None].to(self.device)
+        if self.condition in ("class_label", "boxes", "pose"):
+            return value
         if self.condition == "labels" and value.ndim == 3:
-            value = self.model.get_input(
-                self.model.cond_stage_key, {"labels": value, "present": {}}
-            )
-        is_map = value.is_floating_point()
-        weight = self.first_stage.post_quant_conv.weight
-        return value.to(self.device, weight.dtype if is_map else None)
+            value = one_plane_each(value, self._planes())
+        return value.to(self.first_stage.post_quant_conv.weight.dtype)
+
+    def _planes(self) -> int:
+        """Planes of the map that the condition stage encodes."""
+        return getattr(getattr(self.model.cond_stage_model, "config", None), "in_channels", 3)
 
 
 class _Prefix:

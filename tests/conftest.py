@@ -102,6 +102,7 @@ def published_stage() -> Callable[..., dict[str, Any]]:
         "labels": ("segmentation", stage(6), 16),
         "depth": ("depth", stage(1), 16),
         "sketch": ("sketch", "__is_first_stage__", 16),
+        "lowres": ("lr", "__is_first_stage__", 16),
         "pose": (
             "keypoints",
             section("cond_stage.pose_tokens.PoseTokens", n_embed=16, size=16),

@@ -28,6 +28,7 @@ from taming.data.batch import VOID
 NAMES = {
     "segmentation": "labels",
     "class": "class_label",
+    "lr": "lowres",
     "objects_bbox": "boxes",
     "objects_center_points": "boxes",
     "keypoints": "pose",

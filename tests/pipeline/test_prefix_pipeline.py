@@ -24,6 +24,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "labels": {"labels": LABELS},
     "depth": {"depth": DEPTH},
     "sketch": {"sketch": PHOTO},
+    "lowres": {"lowres": PHOTO[::4, ::4].copy()},
     "boxes": {"boxes": BOXES},
     "pose": {"pose": POSE},
 }
@@ -157,6 +158,8 @@ def test_conditions_matter(prefix_pipeline) -> None:
         "labels": {"labels": LABELS.T.copy()},
         "depth": {"depth": DEPTH.T.copy()},
         "sketch": {"sketch": PHOTO[::-1].copy()},
+        "lowres": {"lowres": PHOTO[::-4, ::4].copy()},
+        "pose": {"pose": POSE[:, ::-1].copy()},
         "boxes": {"boxes": {**BOXES, "categories": ["tree", "dog"]}},
     }
     for kind, other in changed.items():
@@ -194,6 +197,16 @@ def test_many_classes_in_one_call_are_each_painted_for_every_seed(prefix_pipelin
 def test_what_does_not_fit_is_told(prefix_pipeline, kind, given, told) -> None:
     with pytest.raises(ValueError, match=told):
         prefix_pipeline(kind).paint(**given)
+
+
+def test_a_small_picture_is_painted_large_and_a_drawing_comes_under_the_same_key(
+    prefix_pipeline,
+) -> None:
+    pipeline = prefix_pipeline("lowres")
+    small = PHOTO[::2, ::2].copy()
+    (large,) = pipeline.upscale(small, 2)
+    assert large.size == (16, 16)
+    assert np.array_equal(pipeline.paint(edges=small, size=16)[0], large)
 
 
 def test_coordinates_tell_a_window_where_it_is(prefix_pipeline) -> None:
