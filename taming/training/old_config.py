@@ -25,8 +25,8 @@ from omegaconf import OmegaConf
 from taming._old_paths import MAIN, new_target
 from taming.checkpoint import CheckpointError
 from taming.config import ConfigError, get_obj_from_str, load_config, nearest, plain
+from taming.finding import CONFIG
 from taming.first_stage.vqgan import VQModel
-from taming.loading import CONFIG
 from taming.training.old_trainer import modern_option, words_of
 from taming.training.sections import without_weights
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from taming.config import ConfigError, from_mapping, get_obj_from_str, nearest
+from taming.finding import for_inference
 from taming.loading import expand_first_stage
 from taming.training.codes_data import CodesData
 from taming.training.settings import TrainingSettings
@@ -101,20 +102,12 @@ def warn_without_first_stage(model: Mapping[str, Any]) -> None:
 
 def for_reading(config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved config without weights to start from: the run directory carries its own."""
-    config = deepcopy(dict(config))
-    config["model"] = without_weights(config["model"])
-    return config
+    return {**config, "model": without_weights(config["model"])}
 
 
 def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     """A model's config that starts afresh, and so do the stages within it."""
-    params = dict(model.get("params") or {})
-    for key in ("ckpt_path", "ignore_keys"):
-        params.pop(key, None)
-    for key in ("first_stage_config", "cond_stage_config"):
-        if isinstance(params.get(key), Mapping) and "target" in params[key]:
-            params[key] = without_weights(params[key])
-    return {**model, "params": params}
+    return {**model, **for_inference(model, keep_losses=True)}
 
 
 def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> float:
