@@ -155,12 +155,25 @@ OLD_PATHS: dict[str, dict[str, str]] = {
         **_in("taming.data.objects", "FULL_CROP", "BoundingBox", "Annotation", "pad_list"),
         **_in("taming.data.objects", "intersection_area", "horizontally_flip_bbox"),
         **_in("taming.data.objects", "absolute_bbox", "rescale_annotations", "filter_annotations"),
-        **_in("taming.cond_stage.boxes", "COLOR_PALETTE", "BLACK", "WHITE"),
-        **_in("taming.cond_stage.boxes", "GRAY_25", "GRAY_50", "GRAY_75"),
-        **_in("taming.cond_stage.boxes", "additional_parameters_string"),
-        **_in("taming.cond_stage.boxes", "get_plot_font_size", "get_circle_size"),
-        **_in("taming.config", load_object_from_string="get_obj_from_str"),
+        **_in("taming.data.object_codes", "COLOR_PALETTE", "BLACK", "WHITE"),
+        **_in("taming.data.object_codes", "GRAY_25", "GRAY_50", "GRAY_75"),
+        **_in("taming.data.object_codes", "additional_parameters_string"),
+        **_in("taming.data.object_codes", "get_plot_font_size", "get_circle_size"),
+        **_in("taming.data.annotated_objects_dataset", "load_object_from_string"),
     },
+    "taming.data.image_transforms": _in(
+        "taming.data.object_crops",
+        "CenterCropReturnCoordinates",
+        "Random2dCropReturnCoordinates",
+        "RandomCrop1dReturnCoordinates",
+        "RandomHorizontalFlipReturn",
+        "convert_pil_to_tensor",
+    ),
+    "taming.data.open_images_helper": _in(
+        "taming.data.open_images",
+        "open_images_unify_categories_for_coco",
+        "top_300_classes_plus_coco_compatibility",
+    ),
 }
 
 

@@ -21,6 +21,10 @@ ROOT = Path(__file__).parents[1]
 
 # Old module -> names, whose home is another module now.
 MOVED = {
+    "taming.data.conditional_builder.objects_bbox": ["ObjectsBoundingBoxConditionalBuilder"],
+    "taming.data.conditional_builder.objects_center_points": [
+        "ObjectsCenterPointsConditionalBuilder"
+    ],
     "main": [
         "DataModuleFromConfig",
         "ImageLogger",
@@ -81,6 +85,8 @@ MOVED = {
 
 # Modules that are where they were.
 STAYED = {
+    "taming.data.annotated_objects_coco": ["AnnotatedObjectsCoco"],
+    "taming.data.annotated_objects_open_images": ["AnnotatedObjectsOpenImages"],
     "taming.data.ade20k": ["ADE20kTrain", "ADE20kValidation", "Examples"],
     "taming.data.base": ["ConcatDatasetWithIndex", "ImagePaths", "NumpyPaths"],
     "taming.data.coco": [
