@@ -9,6 +9,7 @@ it), and there the answer can be what to do instead. Everyone else is told the t
 import sys
 from typing import Any
 
+import torch
 from torch import nn
 
 # Where `Trainer.fit`, `validate`, `test` and `predict` check what they were given
@@ -27,3 +28,8 @@ class PlainModule(nn.Module):
                 "trainer taming.training.wrap(model)"
             )
         return own
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, as a LightningModule says it."""
+        return next(self.parameters()).device

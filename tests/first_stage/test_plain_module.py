@@ -41,6 +41,11 @@ def test_everyone_else_sees_its_class() -> None:
     assert not isinstance(model, nn.Linear)
 
 
+def test_its_device_is_that_of_its_weights() -> None:
+    assert Model().device == torch.device("cpu")
+    assert Model().to("meta").device == torch.device("meta")
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_and_pickles_are_of_its_class(again: Any) -> None:
     model = Model()

@@ -132,6 +132,26 @@ def test_published_form_has_the_published_tensors() -> None:
     assert "encoder.down.4.downsample.conv.weight" not in shapes
 
 
+def test_published_form_with_its_losses_has_the_published_size() -> None:
+    loss = {
+        "target": "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator",
+        "params": {"disc_start": 0, "disc_weight": 0.75, "codebook_weight": 1.0},
+    }
+    with torch.device("meta"):
+        model = VQModel(PUBLISHED, loss, n_embed=1024, embed_dim=256)
+    names = set(model.state_dict())
+    assert len(names) == 398
+    assert sum(p.numel() for p in model.parameters()) == 89_623_492
+    assert {
+        "loss.perceptual_loss.scaling_layer.shift",
+        "loss.perceptual_loss.net.slice5.28.weight",
+        "loss.perceptual_loss.lin4.model.1.weight",
+        "loss.discriminator.main.0.bias",
+        "loss.discriminator.main.9.running_var",
+        "loss.discriminator.main.11.bias",
+    } <= names
+
+
 def test_published_form_has_the_published_factor() -> None:
     model = published()
     assert model.downsample_factor == 16 == 2 ** (model.decoder.num_resolutions - 1)
