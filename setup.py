@@ -42,7 +42,7 @@ EXTRAS = {
     "people": ["anny==0.6.2", "pybullet==3.2.7"],  # bodies and motion for rendered people
     "eval": ["matplotlib", "scipy", "torchmetrics"],
     "serve": ["gradio", "litserve"],
-    "dev": ["hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
+    "dev": ["diffusers", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
 }
 
 setup(

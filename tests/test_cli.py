@@ -14,7 +14,7 @@ import taming
 from taming import cli
 from taming.cli_options import parse_guidance, parse_seeds, parse_size
 
-COMMANDS = ["train", "encode", "paint", "complete", "upscale", "reconstruct", "worlds"]
+COMMANDS = ["train", "encode", "paint", "complete", "upscale", "reconstruct", "worlds", "convert"]
 
 
 class FakePipeline:

@@ -163,10 +163,12 @@ class Demo:
         from taming.evaluation.demo_page import Facts, write_page, write_sheet
         from taming.evaluation.demo_tasks import Scenes, paint_tasks
         from taming.loading import load
+        from taming.pipeline import Pipeline
 
         self.console.rule("[bold]4 of 4   Painting every task", align="left")
         started = time.monotonic()
         pipeline = load(painter)
+        assert isinstance(pipeline, Pipeline)
         scenes = Scenes(self.out / "worlds", self.plan.size)
         with progress_bar("painting") as progress:
             painted = paint_tasks(pipeline, scenes, self.plan.examples, self.plan.samples, progress)

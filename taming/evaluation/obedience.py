@@ -83,6 +83,11 @@ def evaluate(
     """The report of a second-stage run, also written to `out` with its figures."""
     run = Path(run)
     pipeline = load(run)
+    if not isinstance(pipeline, Pipeline):
+        raise ValueError(
+            f"{run} is a {type(pipeline.model).__name__}; obedience is measured of second stages "
+            "of the kind taming.transformer.multi_task"
+        )
     conditions = conditions_of(pipeline)
     data = open_data(run, conditions)
     available = tasks_of(data, conditions)
