@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from taming.first_stage import GumbelVQ, VQModel, VQSegmentationModel
 from taming.first_stage.plain_module import PlainModule
+from taming.transformer.net2net import Net2NetTransformer
 
 
 class Model(PlainModule):
@@ -32,6 +34,11 @@ def test_a_trainer_is_told_what_it_should_be_given(trainer: Any, call: str) -> N
         TypeError, match=r"Model is a plain module.* taming\.training\.wrap\(model\)"
     ):
         getattr(trainer, call)(Model())
+
+
+@pytest.mark.parametrize("model", [VQModel, VQSegmentationModel, GumbelVQ, Net2NetTransformer])
+def test_models_that_once_were_lightning_modules_say_it(model: type[nn.Module]) -> None:
+    assert issubclass(model, PlainModule)
 
 
 def test_everyone_else_sees_its_class() -> None:
