@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from taming.data.datamodule import ImageData
+from taming.training.published_data import collated
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*sorted((ROOT / "taming").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
@@ -128,3 +130,16 @@ def test_what_a_loader_hands_to_spawned_workers_can_be_pickled(tmp_path: Path) -
     sent = (loader.dataset, loader.collate_fn, loader.worker_init_fn)
     received = pickle.loads(pickle.dumps(sent))
     assert len(received[0]) == len(loader.dataset) == 4
+
+
+def test_published_batches_hold_no_float64() -> None:
+    """Python's floats and NumPy's would otherwise arrive as such, and MPS refuses them."""
+    sample = {"coord": np.zeros((2, 2, 1)), "score": 0.5, "image": np.zeros(3, np.float32), "n": 1}
+    batch = collated([sample, sample])
+    kinds = {key: value.dtype for key, value in batch.items()}
+    assert kinds == {
+        "coord": torch.float32,
+        "score": torch.float32,
+        "image": torch.float32,
+        "n": torch.int64,
+    }

@@ -111,6 +111,19 @@ def augmentations(part: Any, depth: int = DEPTH, seen: set[int] | None = None) -
         yield from augmentations(entry, depth - 1, seen)
 
 
+def collated(samples: list[Any]) -> Any:
+    """A batch without float64, which some devices (MPS) refuse to hold and no model computes in."""
+    return _singled(custom_collate(samples))
+
+
+def _singled(batch: Any) -> Any:
+    if isinstance(batch, torch.Tensor):
+        return batch.float() if batch.dtype == torch.float64 else batch
+    if isinstance(batch, Mapping):
+        return {key: _singled(entry) for key, entry in batch.items()}
+    return batch
+
+
 class DataModuleFromConfig(ResumableData):
     """Loaders over the data sets of the sections `train`, `validation` and `test`.
 
@@ -187,7 +200,7 @@ class DataModuleFromConfig(ResumableData):
             SeededDataset(dataset, self.seed),
             batch_sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=custom_collate,
+            collate_fn=collated,
             worker_init_fn=prepare_worker,
             persistent_workers=self.num_workers > 0,
         )
@@ -207,4 +220,4 @@ class DataModuleFromConfig(ResumableData):
             return None
         dataset = SeededDataset(self._dataset("validation"), self.seed)
         chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-        return custom_collate([dataset[int(index), 0] for index in chosen])
+        return collated([dataset[int(index), 0] for index in chosen])
