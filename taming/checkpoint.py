@@ -184,6 +184,16 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         raise _unreadable(Path(path), error) from error
 
 
+def read_shapes(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file on the meta device: nothing of it stays open or read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(Path(path), error) from error
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)

@@ -23,6 +23,7 @@ from taming.checkpoint import (
     LOSS_KEYS,
     CheckpointError,
     load_weights,
+    read_shapes,
     read_state_dict,
     save_weights,
     without_prefix,
@@ -69,7 +70,7 @@ def convert(
         text = to_yaml({"name": out.name, "model": section})
         (partial / CONFIG).write_text(text, encoding="utf-8")
         read_back = model_section(partial / CONFIG)
-        load_weights(_shapes_of(read_back), read_state_dict(partial / WEIGHTS), source=str(out))
+        load_weights(_shapes_of(read_back), read_shapes(partial / WEIGHTS), source=str(out))
         if out.exists():
             out.rmdir()  # empty; not every system replaces a folder
         os.replace(partial, out)

@@ -14,6 +14,7 @@ from taming.checkpoint import (
     atomic_write,
     load_weights,
     read_metadata,
+    read_shapes,
     read_state_dict,
     save_weights,
     tensor_hash,
@@ -157,6 +158,19 @@ def test_files_without_tensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.zip").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="no known format"):
         read_state_dict(tmp_path / "c.zip")
+
+
+def test_shapes_are_read_without_the_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model().state_dict())
+    read = read_shapes(path)
+    assert {k: v.shape for k, v in read.items()} == {
+        k: v.shape for k, v in model().state_dict().items()
+    }
+    assert all(tensor.is_meta for tensor in read.values())
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_shapes(path)
 
 
 # --- fitting -------------------------------------------------------------------------------------
