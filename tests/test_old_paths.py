@@ -223,6 +223,17 @@ def test_an_old_module_imports_nothing_until_a_name_is_used() -> None:
     assert python(program) == []
 
 
+def test_a_folder_that_another_distribution_left_is_not_what_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/vqgan.py").write_text("open('ran', 'w').close()\nVQModel = None\n")
+    program = (
+        f"import json, taming; taming.__path__.append({str(tmp_path)!r})\n"
+        f"from {ONE} import VQModel; print(json.dumps(VQModel.__module__))"
+    )
+    assert python(program, tmp_path) == "taming.first_stage.vqgan"
+    assert not (tmp_path / "ran").exists()
+
+
 # --- main -----------------------------------------------------------------------------------------
 
 WHOSE_MAIN = """
