@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averages of the parameters of `module` whose names do not start with one of `exclude`."""
+    """Averages of the parameters of `module` whose names do not start with one of `exclude`.
+
+    With a decay of 0 the weights are their own average, and no second copy is kept.
+    """
 
     def __init__(
         self, module: nn.Module, decay: float = 0.999, exclude: Sequence[str] = ("loss.",)
@@ -28,6 +31,8 @@ class EMA:
         self._averages = {name: p.detach().clone().float() for name, p in self._parameters()}
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        if self.decay == 0:
+            return
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad and not name.startswith(self.exclude):
                 yield name, parameter
@@ -42,7 +47,8 @@ class EMA:
             self._averages[name] = self._averages[name].to(parameter.device)
             averages.append(self._averages[name])
             weights.append(parameter.detach().float())
-        torch._foreach_lerp_(averages, weights, 1.0 - decay)
+        if averages:
+            torch._foreach_lerp_(averages, weights, 1.0 - decay)
 
     @torch.no_grad()
     def copy_rows(self, name: str, rows: Tensor) -> None:

@@ -128,27 +128,49 @@ class StopWhenAsked(StageCallback):
 
 
 class SaveRun(StageCallback):
-    """Everything needed to resume and to paint: every few minutes, and when training stops."""
+    """Everything needed to resume and to paint: every few minutes, and when training stops.
+
+    Also after the step in which the process is sent USR1, where there is such a signal.
+    """
 
     def __init__(self, folder: Path, minutes: float, keep: str = "last") -> None:
         self.folder, self.seconds, self.keep = folder, 60 * minutes, keep
         self.saved_at, self.saved_step = time.monotonic(), -1
         self.best: float | None = None
+        self.asked = False
+        self._before: tuple[int, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         assert isinstance(pl_module, StageTraining)
         self.saved_step = pl_module.steps_done()  # nothing to save before the next one
+        number = getattr(signal, "SIGUSR1", None)  # Windows has none
+        if number is not None and threading.current_thread() is threading.main_thread():
+            self._before = number, signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def restore(self) -> None:
+        if self._before is not None:
+            signal.signal(*self._before)
+            self._before = None
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: Any
+    ) -> None:
+        self.restore()
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
         limit = module.step_limit()
         is_last = trainer.should_stop or (limit is not None and module.steps_done() >= limit)
-        is_due = time.monotonic() - self.saved_at >= self.seconds
+        is_due = self.asked or time.monotonic() - self.saved_at >= self.seconds
         if is_last or agreed(trainer, is_due):
             self.save(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageTraining)
+        self.restore()
         if pl_module.steps_done() != self.saved_step:
             self.save(trainer, pl_module)
 
@@ -170,6 +192,7 @@ class SaveRun(StageCallback):
                 self.export(module)
             logger.info("step %d: saved %s", module.steps_done(), self.folder)
         self.saved_at, self.saved_step = time.monotonic(), module.steps_done()
+        self.asked = False
 
     def export(self, module: StageTraining) -> None:
         steps = {"steps": str(module.steps_done())}

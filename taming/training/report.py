@@ -12,7 +12,8 @@ from rich.table import Table
 from torch import nn
 
 from taming.config import instantiate_from_config, to_yaml
-from taming.loading import for_inference
+from taming.finding import for_inference
+from taming.training.published_data import DataModuleFromConfig
 
 
 def report(config: Mapping[str, Any], data: Any, console: Console | None = None) -> None:
@@ -39,9 +40,10 @@ def _parameters(model: nn.Module) -> Table:
 
 
 def _sets(data: Any, factor: int) -> Table:
-    mix, batch = getattr(data, "train", None), data.batch_size
+    mix = getattr(data, "train", None)
     if mix is None:
         return _published_sets(data)
+    batch = data.batch_size
     table = Table("set", "pictures", "size", "codes", "share", title="data", title_justify="left")
     total = sum(mix.weights)
     for part, size, weight in zip(mix.sets, mix.sizes, mix.weights, strict=True):
@@ -58,10 +60,11 @@ def _sets(data: Any, factor: int) -> Table:
 
 
 def _published_sets(data: Any) -> Table:
-    """Data sets of targets know their number of samples, and little else."""
+    """Data sets of targets know their number of samples, data modules of others not even that."""
     table = Table("section", "data set", "samples", title="data", title_justify="left")
-    data.setup()
-    for name, dataset in data.datasets.items():
-        table.add_row(name, data.dataset_configs[name]["target"], f"{len(dataset):,}")
-    table.caption = f"batches of {data.batch_size}"
+    if isinstance(data, DataModuleFromConfig):
+        data.setup()
+        for name, dataset in data.datasets.items():
+            table.add_row(name, data.dataset_configs[name]["target"], f"{len(dataset):,}")
+        table.caption = f"batches of {data.batch_size}"
     return table

@@ -89,3 +89,14 @@ def test_state_survives_a_round_trip() -> None:
 def test_a_state_of_other_weights_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no average of .* net\.bias"):
         EMA(model()).load_state_dict({"updates": 0, "codes.weight": torch.zeros(4, 2)})
+
+
+def test_without_decay_the_weights_are_the_average_and_no_copy_is_kept() -> None:
+    net = model()
+    ema = EMA(net, decay=0.0)
+    with torch.no_grad():
+        net["net"].weight.add_(1.0)
+    ema.update()
+    with ema.swapped():
+        assert torch.equal(ema.weights()["net.weight"], net["net"].weight)
+    assert ema.state_dict() == {"updates": 1}

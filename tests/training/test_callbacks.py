@@ -1,6 +1,7 @@
 """Laws of what a run leaves behind, and of when it stops, without a training around them."""
 
 import csv
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from taming.checkpoint import CheckpointError
 from taming.training.base import StageTraining
 from taming.training.callbacks import (
     AtomicCheckpointIO,
+    SaveRun,
     StageCallback,
     TimeLimit,
     WriteHistory,
@@ -125,3 +127,23 @@ def test_history_tells_training_and_validation_apart(tmp_path: Path) -> None:
         history.after_step(both, stage)
     history.on_validation_end(both, stage)
     assert rows(tmp_path) == [(2, "train/loss"), (2, "validation/loss")]
+
+
+# --- saving --------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")
+def test_a_run_is_saved_when_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    before = signal.getsignal(signal.SIGUSR1)
+    callback, stage, around = SaveRun(tmp_path, minutes=60), Stage(), trainer()
+    around.save_checkpoint = lambda *_, **__: saved.append(stage.steps_done())
+    monkeypatch.setattr(stage, "step_limit", lambda: None)
+    callback.on_train_start(around, stage)
+    for stage.taken in (1, 2, 3):
+        if stage.taken == 2:
+            signal.raise_signal(signal.SIGUSR1)
+        callback.after_step(around, stage)
+    assert saved == [2]
+    callback.on_exception(around, stage, KeyboardInterrupt())
+    assert signal.getsignal(signal.SIGUSR1) is before
