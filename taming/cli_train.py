@@ -32,6 +32,8 @@ def train(
 ) -> None:
     """Trains either stage from a YAML file.
 
+    Words of the original's main.py (--base, -t, --gpus, ...) are understood.
+
     \b
     Example: both stages, with a setting changed, then go on with a stopped run.
       taming train mine_tokenizer.yaml

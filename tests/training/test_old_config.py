@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from taming.checkpoint import CheckpointError, read_state_dict
@@ -230,6 +231,7 @@ def old_run(folder: Path, config: Config, weights: dict[str, torch.Tensor]) -> P
     for name, part in parts.items():
         (folder / "configs" / f"now-{name}.yaml").write_text(to_yaml(part), encoding="utf-8")
     content = {"state_dict": weights, "epoch": 3, "global_step": 99, "optimizer_states": [{}]}
+    content["callbacks"] = {pl.callbacks.ModelCheckpoint: {"best_model_score": 1.0}}
     torch.save(content, folder / "checkpoints" / "last.ckpt")
     return folder
 
