@@ -5,6 +5,7 @@ generated samples of the layout that its data sets have.
 """
 
 import functools
+import json
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import taming
 from taming.checkpoint import read_state_dict
 from taming.config import instantiate_from_config, load_config, plain
+from taming.data.batch import JOINTS
 from taming.loading import for_inference
 from taming.training import run as run_module
 
@@ -237,3 +241,31 @@ def test_two_steps_change_all_that_is_trained_and_nothing_else(
     changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
     assert changed == {key for key in after if is_trained.get(key)}
     assert list((run / "images").iterdir())
+
+
+def test_poses_of_a_paired_folder_train_and_paint(tmp_path: Path) -> None:
+    """A picture where nobody was found is a pose of which nothing is seen."""
+    (tmp_path / "images").mkdir()
+    table: dict[str, list[dict[str, Any]]] = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE} for i in range(4)
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(JOINTS)}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "keypoints": [9 + i, 20, 2] * len(JOINTS)}
+            for i in range(3)
+        ],
+    }
+    (tmp_path / "keypoints.json").write_text(json.dumps(table), encoding="utf-8")
+    for image in table["images"]:
+        Image.new("RGB", (SIDE, SIDE), "teal").save(tmp_path / "images" / image["file_name"])
+    config = shrunken("deepfashion_pose_transformer")
+    config["model"]["params"]["cond_stage_config"]["params"]["size"] = SIDE
+    sets = [{"path": str(tmp_path), "split": "all", "validation_split": None}]
+    config["data"] = {
+        "target": "taming.data.datamodule.ImageData",
+        "params": {"sets": sets, "batch_size": 4, "size": SIDE},
+    }
+    model = taming.load(run_module.train(config, runs=tmp_path / "runs"))
+    (painted,) = model.paint(pose=f"{tmp_path / 'keypoints.json'}#0")
+    assert painted.size == (SIDE, SIDE)
