@@ -7,6 +7,7 @@ compute is told in `client_code`; this file knows only how to reach them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -79,9 +80,16 @@ class Peer:
         self._jobs = 0
         # By its path, not as a module: the project's folder must not be on the worker's path.
         command = [sys.executable, str(WORKER), str(site), prefix, builder]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self._work.name
-        )
+        self._log = Path(self._work.name) / "log"  # what the package prints: much, of no use
+        with open(self._log, "w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self._work.name,
+            )
 
     def run(
         self, job: str, tensors: Mapping[str, Tensor] | None = None, **arguments: Any
@@ -96,14 +104,14 @@ class Peer:
         contents = {name: tensor.contiguous().clone() for name, tensor in (tensors or {}).items()}
         save_file(contents, given)
         request = {"job": job, "arguments": arguments, "given": str(given), "result": str(result)}
-        try:
+        with contextlib.suppress(BrokenPipeError):  # of a dead worker, which has no answer either
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the worker has died: it has no answer either
         line = self._process.stdout.readline()
         if not line:
-            raise PeerError(f"the peer's process ended with {self._process.wait()} during {job}")
+            code = self._process.wait()
+            said = self._log.read_text("utf-8", "replace").strip()[-1000:]
+            raise PeerError(f"the peer's process ended with {code} during {job}: {said}")
         answer = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
@@ -115,7 +123,8 @@ class Peer:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()  # the worker ends with its input
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # the worker ends with its input
         self._process.wait()
         self._process.stdout.close()
         self._work.cleanup()
