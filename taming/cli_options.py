@@ -28,6 +28,14 @@ Model = Annotated[str, Option("--model", "-m", help="Run directory, checkpoint, 
 Device = Annotated[str, Option(help="cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, Option(help="float32, or bf16: faster, other rounding.")]
 Out = Annotated[Path, Option("--out", "-o", help="A folder, or a file such as picture.png.")]
+WindowRule = Annotated[
+    str | None,
+    Option(
+        "--window",
+        metavar="published|block",
+        help="How published models paint pictures larger than trained: well, or fast.",
+    ),
+]
 Grid = Annotated[bool, Option("--grid", help="All pictures side by side in one file.")]
 
 _panel: dict[str, Any] = {"rich_help_panel": "Conditions, in any combination"}
@@ -41,7 +49,11 @@ def conditions(
     pose: Annotated[Path | None, Option(help="People: COCO keypoints as JSON.", **_panel)] = None,
     text: Annotated[str | None, Option(help="A description in words.", **_panel)] = None,
     class_label: Annotated[
-        str | None, Option("--class", help="A class, by name or number.", **_panel)
+        str | None,
+        Option("--class", help="A class, by name or number; 5,12 for published models.", **_panel),
+    ] = None,
+    boxes: Annotated[
+        Path | None, Option(help="What is where: boxes as JSON, for scene models.", **_panel)
     ] = None,
     edges: Annotated[Path | None, Option(help="A line drawing.", **_panel)] = None,
     lowres: Annotated[Path | None, Option(help="A small picture.", **_panel)] = None,
@@ -117,15 +129,15 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def parse_seeds(text: str) -> list[int]:
-    """'7', '0-3' or '0,5,8-11' -> seeds in the order written."""
+def parse_seeds(text: str, what: str = "seeds") -> list[int]:
+    """'7', '0-3' or '0,5,8-11' -> numbers in the order written."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         ends = (first, last) if dash else (first, first)
         if not all(end.isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
             raise ValueError(
-                f"seeds '{text}': give numbers and ranges, such as 7 or 0-3 or 0,5,8-11"
+                f"{what} '{text}': give numbers and ranges, such as 7 or 0-3 or 0,5,8-11"
             )
         seeds.extend(range(int(ends[0]), int(ends[1]) + 1))
     return seeds

@@ -3,6 +3,7 @@
 Each turns its words into one call of a pipeline and saves the pictures that come back.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,15 @@ from typer import Argument, Option
 
 import taming
 from taming.cli_options import (
+    PICTURE_SUFFIXES,
     Device,
     Grid,
     Model,
     Out,
     Precision,
+    WindowRule,
     conditions,
+    parse_seeds,
     parse_size,
     sampling,
     save,
@@ -25,7 +29,11 @@ from taming.cli_options import (
 from taming.console import progress_bar
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from typing_extensions import TypeIs
+
     from taming.pipeline import Pipeline
+    from taming.prefix_pipeline import PrefixPipeline
 
 app = typer.Typer()  # its commands are merged into those of cli.py
 
@@ -40,15 +48,19 @@ def paint(
     size: Annotated[
         str | None, Option(metavar="HxW", help="Height x width, or as trained.")
     ] = None,
+    window: WindowRule = None,
     out: Out = Path("painted"),
     grid: Grid = False,
 ) -> None:
     """Paints pictures from any combination of conditions, or from none.
 
+    A folder instead of a map paints from every file in it.
+
     \b
-    Example: four streets for one label map, in one file.
+    Example: four streets for one label map, in one file; fifty pictures of each of two classes.
       taming paint --model runs/streets --labels street.png \\
           --seeds 0-3 --guidance 3 --grid --out streets.png
+      taming paint --model published/cin --class 5,12 --seeds 0-49 --top-k 250 --out classes/
     """
     if ("known" in settings) != ("mask" in settings):
         raise ValueError(
@@ -56,11 +68,101 @@ def paint(
         )
     if "mask" in settings:
         settings["known"] = (settings["known"], settings.pop("mask"))
+    if window is not None:
+        settings["window"] = window
     shape = None if size is None else parse_size(size)
     pipeline = open_model(model, device, precision)
+    jobs = paint_jobs(settings, numbered_classes=is_published(pipeline))
+    if len(jobs) > 1 and not grid and out.suffix.lower() in PICTURE_SUFFIXES:
+        raise ValueError(f"{out} is one file for several pictures; give a folder, or --grid")
+    page: list[Image.Image] = []
     with progress_bar("painting") as progress:
-        images = pipeline.paint(size=shape, progress=progress, **settings)
-    save(images, settings["seeds"], out, grid)
+        for index, (words, job) in enumerate(jobs):
+
+            def report(done: int, total: int, index: int = index) -> None:
+                progress(index * total + done, len(jobs) * total)
+
+            images = pipeline.paint(size=shape, progress=report, **job)
+            if grid:
+                page += images
+            else:
+                save(images, words, out, grid)  # at once: there may be more than memory holds
+    if grid:
+        save(page, [], out, grid)
+
+
+Job = tuple[Sequence[int | str], dict[str, Any]]  # names of pictures, and what `paint` is told
+
+
+def paint_jobs(settings: dict[str, Any], numbered_classes: bool) -> list[Job]:
+    """One call of `paint` for each file of a folder, or for each class; else one."""
+    folders = [name for name, value in settings.items() if isinstance(value, Path)]
+    folders = [name for name in folders if settings[name].is_dir()]
+    if len(folders) > 1:
+        raise ValueError(
+            f"--{folders[0]} and --{folders[1]} are both folders; one condition can be a folder"
+        )
+    if folders:
+        name = folders[0]
+        files = sorted(path for path in settings[name].iterdir() if is_map(path))
+        if not files:
+            raise ValueError(f"{settings[name]} holds no maps to paint from")
+        each = [(f"{path.stem}-", {name: path}) for path in files]
+    elif numbered_classes and "class_label" in settings:
+        classes = parse_seeds(settings["class_label"], "classes")
+        each = [(f"{number:04d}-", {"class_label": number}) for number in classes]
+    else:
+        return [(settings["seeds"], settings)]
+    return [
+        ([f"{word}{seed:04d}" for seed in settings["seeds"]], {**settings, **condition})
+        for word, condition in each
+    ]
+
+
+def is_map(path: Path) -> bool:
+    return path.suffix.lower() in (*PICTURE_SUFFIXES, ".npy", ".json") and path.is_file()
+
+
+@app.command()
+@taking(sampling)
+def scenes(
+    settings: dict[str, Any],
+    annotations: Annotated[
+        list[Path],
+        Argument(metavar="JSON...", help="COCO annotations that belong together, or one scene."),
+    ],
+    model: Model,
+    limit: Annotated[int, Option(help="Only the first so many pictures.", min=1)] = 16,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    size: Annotated[
+        str | None, Option(metavar="HxW", help="Height x width, or as trained.")
+    ] = None,
+    out: Out = Path("scenes"),
+) -> None:
+    """Paints scenes from boxes, each beside a drawing of its boxes.
+
+    \b
+    Example: the first eight pictures of COCO's things and stuff, three times each.
+      taming scenes instances_val2017.json stuff_val2017.json \\
+          --model published/coco_scene --limit 8 --seeds 0-2 --out scenes/
+    """
+    shape = None if size is None else parse_size(size)
+    pipeline = open_model(model, device, precision)
+    if not is_published(pipeline):
+        raise ValueError(f"{model} does not paint from boxes; scene models of the original do")
+    from taming.cond_stage.scenes import Scenes, read_scenes
+
+    found = read_scenes(annotations)
+    chosen = found.scenes[:limit]
+    with progress_bar("painting") as progress:
+        for index, scene in enumerate(chosen):
+            boxes = Scenes(found.names, [scene])
+            images = pipeline.paint(boxes=boxes, size=shape, **settings)
+            words = [f"{scene.name}-{seed:04d}" for seed in settings["seeds"]]
+            drawing = pipeline.draw_boxes(boxes, (images[0].height, images[0].width))
+            save([drawing, *images], [f"{scene.name}-boxes", *words], out, grid=False)
+            progress(index + 1, len(chosen))
 
 
 @app.command()
@@ -71,25 +173,34 @@ def complete(
         Path, Argument(metavar="IMAGE", help="The picture; --mask is white where it stays.")
     ],
     model: Model = "bundled",
+    half: Annotated[bool, Option("--half", help="Keep the upper half; instead of --mask.")] = False,
+    size: Annotated[
+        str | None, Option(metavar="HxW", help="Height x width, or as the picture.")
+    ] = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    window: WindowRule = None,
     out: Out = Path("completed"),
     grid: Grid = False,
 ) -> None:
     """Paints what is missing in a picture; what is kept stays pixel for pixel.
 
     \b
-    Example: eight ways to fill a hole.
+    Example: eight ways to fill a hole, and to go on below the upper half.
       taming complete photo.png --mask keep.png --model runs/mine \\
           --seeds 0-7 --out completed/
+      taming complete photo.png --half --model published/faceshq --seeds 0-7
     """
-    if "known" in settings or "mask" not in settings:
+    if "known" in settings or ("mask" in settings) == half:
         raise ValueError(
-            "complete takes the picture as IMAGE, and --mask with white where it is kept"
+            "complete takes the picture as IMAGE, and --mask with white where it is kept, or --half"
         )
+    if window is not None:
+        settings["window"] = window
+    shape = None if size is None else parse_size(size)
     pipeline = open_model(model, device, precision)
     with progress_bar("completing") as progress:
-        images = pipeline.complete(image, progress=progress, **settings)
+        images = pipeline.complete(image, size=shape, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
 
 
@@ -136,7 +247,14 @@ def reconstruct(
     save(images, [picture.stem for picture in pictures], out, grid)
 
 
-def open_model(model: str, device: str, precision: str) -> "Pipeline":
+def is_published(pipeline: object) -> "TypeIs[PrefixPipeline]":
+    """Whether it is a second stage of the published design."""
+    from taming.prefix_pipeline import PrefixPipeline
+
+    return isinstance(pipeline, PrefixPipeline)
+
+
+def open_model(model: str, device: str, precision: str) -> "Pipeline | PrefixPipeline":
     import torch
 
     try:

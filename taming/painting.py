@@ -70,11 +70,11 @@ class Painter(ABC):
         Without a mask the upper half is kept. Kept pixels come back exactly. Options are those of
         `paint`. A size of None is that of the picture.
         """
-        shape = size or as_image(image).shape[:2]
+        own = as_image(image).shape[:2]
         if mask is None:
-            mask = np.zeros(shape, dtype=bool)
-            mask[: shape[0] // 2] = True
-        return self.paint(known=(image, mask), size=shape, **options)
+            mask = np.zeros(own, dtype=bool)
+            mask[: own[0] // 2] = True
+        return self.paint(known=(image, mask), size=size or own, **options)
 
     def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
         """The picture `factor` times as large. Options are those of `paint`."""

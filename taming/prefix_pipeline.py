@@ -23,7 +23,8 @@ from torch import Tensor
 
 from taming.cond_stage import published
 from taming.cond_stage.known import read_known
-from taming.cond_stage.scenes import tokens_of
+from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
+from taming.cond_stage.sources import to_pixels
 from taming.painting import (
     Painter,
     Progress,
@@ -106,6 +107,12 @@ class PrefixPipeline(Painter):
             settings = _settings(shape, window, temperature, top_k, top_p)
             pictures += self._paint(settings, values, None, listed, report)
         return pictures
+
+    def draw_boxes(self, boxes: Any, size: Size | int | None = None) -> Image.Image:
+        """What is where in a scene as `paint` takes it, with the names of things."""
+        key, vocabulary = self.model.cond_stage_key, self.model.transformer.config.vocab_size
+        shape = self.sizes[0] if size is None else as_size(size)
+        return Image.fromarray(to_pixels(draw_scene(read_scenes(boxes), key, vocabulary, shape)))
 
     # ---- conditions to codes --------------------------------------------------------------------
 

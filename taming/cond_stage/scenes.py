@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from taming.cond_stage.base import Size
 from taming.cond_stage.boxes import (
     ObjectsBoundingBoxConditionalBuilder,
     ObjectsCenterPointsConditionalBuilder,
@@ -48,6 +49,8 @@ class Scenes(NamedTuple):
 
 def read_scenes(source: Any) -> Scenes:
     """From a path, several paths that belong together, or what `json.load` made of one."""
+    if isinstance(source, Scenes):
+        return source
     if isinstance(source, Mapping) or is_path(source):
         source = [source]
     files = [read_json(Path(each)) if is_path(each) else each for each in source]
@@ -71,23 +74,28 @@ def scene_tokens(scenes: Scenes, scene: Scene, key: str, no_tokens: int) -> Tens
     return builder.build(scene.objects[:MAX_OBJECTS], scene.crop)
 
 
-def draw_scene(tokens: Tensor, names: Sequence[str], key: str, no_tokens: int, size: Any) -> Tensor:
-    """The boxes with their names on white, float32 (3, H, W) in [-1, 1]."""
-    builder = scene_builder(key, len(names), no_tokens)
-    return builder.plot(tokens, lambda number: names[number], (size[1], size[0]))
+def draw_scene(scenes: Scenes, key: str, no_tokens: int, size: Size) -> Tensor:
+    """The boxes of the one scene, in what is painted of it: float32 (3, H, W) in [-1, 1]."""
+    scene = only_scene(scenes, "this list")
+    builder = scene_builder(key, len(scenes.names), no_tokens, encode_crop=False)
+    tokens = builder.build(scene.objects[:MAX_OBJECTS], scene.crop)
+    return builder.plot(tokens, lambda number: scenes.names[number], (size[1], size[0]))
 
 
 def scene_builder(
-    key: str, categories: int, no_tokens: int
+    key: str, categories: int, no_tokens: int, encode_crop: bool = True
 ) -> ObjectsCenterPointsConditionalBuilder:
-    """The builder that a published key names; `no_tokens` is the size of the vocabulary."""
+    """The builder that a published key names; `no_tokens` is the size of the vocabulary.
+
+    Marks of objects are not read here, so it does not matter which of them a model was told.
+    """
     builders = {
         "objects_bbox": ObjectsBoundingBoxConditionalBuilder,
         "objects_center_points": ObjectsCenterPointsConditionalBuilder,
     }
     if key not in builders:
         raise ValueError(f"'{key}' names no boxes; {nearest(key, builders)}")
-    return builders[key](categories, MAX_OBJECTS, no_tokens, True, True, True)
+    return builders[key](categories, MAX_OBJECTS, no_tokens, encode_crop, True, True)
 
 
 def _by_hand(entries: Mapping[str, Any], what: str) -> Scenes:
@@ -159,7 +167,7 @@ def only_scene(scenes: Scenes, what: str) -> Scene:
     if len(scenes.scenes) != 1:
         raise ValueError(
             f"{what} holds {len(scenes.scenes)} pictures; paint them with `taming scenes`, or give "
-            "the tokens of one"
+            "one of them"
         )
     return scenes.scenes[0]
 
