@@ -30,7 +30,7 @@ check: $(READY)  ## formatting, lint, types and architecture
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 parity: $(READY)  ## compare with the original, number by number, from the same checkpoints
-	$(BIN)/python -m benchmarks.parity
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.parity
 
 env: $(READY)  ## make .venv, or renew it when setup.py or constraints.txt changed
 

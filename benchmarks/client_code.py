@@ -165,6 +165,12 @@ def segmentation_loss(side: Side, tensors: Tensors, config: Mapping[str, Any]) -
     return {"loss": loss, "colours": model.to_rgb(labels), **logs, **gradients(model)}
 
 
+def schedule(side: Side, tensors: Tensors, path: str, params: Mapping[str, Any]) -> Tensors:
+    """A rate for every step."""
+    rate = side.find(path)(**params)
+    return {"rates": torch.tensor([rate(step) for step in tensors["steps"].tolist()])}
+
+
 # --- second stage --------------------------------------------------------------------------------
 
 
@@ -197,7 +203,10 @@ def gpt(
     return result
 
 
-def net2net(side: Side, tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
+@noise("off")
+def net2net(
+    side: Side, tensors: Tensors, config: Mapping[str, Any], with_gradients: bool = True
+) -> Tensors:
     """Picture and condition to codes, logits, loss, gradients, greedy samples, and a picture."""
     model = side.build(config).eval()
     x, c = tensors["images"], tensors["cond"]
@@ -205,7 +214,8 @@ def net2net(side: Side, tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
     _, prefix = model.encode_to_c(c)
     logits, target = model(x, c)
     loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
-    loss.backward()
+    if with_gradients:
+        loss.backward()
     length = codes.shape[1]
     half, none = codes[:, : length // 2], codes[:, :0]
     # Trained on noise alone, a model is asked once; greedily the original then returns no codes.
@@ -286,6 +296,7 @@ JOBS: dict[str, Callable[..., Tensors]] = {
         players,
         validation,
         segmentation_loss,
+        schedule,
         gpt,
         net2net,
         batch,

@@ -31,7 +31,9 @@ def compare(
     which all floats are zero, because it shows nothing.
     """
     faults: list[str] = []
-    largest = difference = 0.0
+    floats = [tensor for tensor in theirs.values() if tensor.is_floating_point()]
+    largest = max((float(tensor.abs().max()) for tensor in floats if tensor.numel()), default=0.0)
+    difference = 0.0
     for name, expected in theirs.items():
         if name not in ours:
             faults.append(f"{name} is missing")
@@ -46,15 +48,13 @@ def compare(
             if differing:
                 faults.append(f"{differing} of {expected.numel()} entries of {name} differ")
         elif expected.numel():
-            largest = max(largest, float(expected.abs().max()))
             apart = float((found.double() - expected.double()).abs().max())
             if not apart <= tolerance:  # nan is no agreement
                 faults.append(f"{name} differs by {apart:.2g}")
             difference = max(difference, apart)
-    floats = sum(tensor.is_floating_point() for tensor in theirs.values())
     if not theirs or (floats and largest == 0.0):
         faults.append("nothing but zeros was compared")
-    counts = f"{floats} float, {len(theirs) - floats} int"
+    counts = f"{len(floats)} float, {len(theirs) - len(floats)} int"
     return Row(what, counts, largest, difference, not faults, _listed(faults))
 
 

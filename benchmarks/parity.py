@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -30,6 +31,8 @@ from benchmarks.comparing import TOLERANCE, Row, compare, failure
 from benchmarks.parity_cases import Case, cases
 from taming.checkpoint import load_weights, read_state_dict
 from taming.config import instantiate_from_config, load_config, to_yaml
+from taming.console import progress_bar
+from taming.loading import load_model
 from taming.sampling.autoregressive import UNKNOWN
 from taming.sampling.filters import Filters
 from taming.sampling.sliding_window import Window, sample_sequence
@@ -51,6 +54,24 @@ class OurSide:
 
     def load(self, model: nn.Module, path: str) -> None:
         load_weights(model, read_state_dict(path), source=path)
+
+
+class RunSide(OurSide):
+    """Models from run directories as the original's training left them, by their folder alone."""
+
+    def build(self, config: Mapping[str, Any]) -> Any:
+        params = dict(config["params"])
+        run = self.file.parent / "logs" / "2021-01-20T16-04-20_run"
+        (run / "configs").mkdir(parents=True)
+        (run / "checkpoints").mkdir()
+        shutil.copy(params.pop("ckpt_path"), run / "checkpoints" / "last.ckpt")
+        section = {"base_learning_rate": 4.5e-06, "target": config["target"], "params": params}
+        text = to_yaml({"model": section, "data": {"target": "main.DataModuleFromConfig"}})
+        (run / "configs" / "2021-01-20T16-04-20-project.yaml").write_text(text, "utf-8")
+        try:
+            return load_model(run)
+        finally:
+            shutil.rmtree(run)
 
 
 def windows(
@@ -75,13 +96,15 @@ def windows(
 OUR_JOBS = {**client_code.JOBS, "windows": windows}
 
 
-def run(case: Case, peer: peers.Peer, side: OurSide, folder: Path) -> Row:
+def run(case: Case, peer: peers.Peer, folder: Path) -> Row:
     """One row: the peer writes a checkpoint, both read it, both run the job."""
+    side = RunSide(folder) if case.form == "run" else OurSide(folder)
     arguments = deepcopy(case.arguments)
     file = folder / "model.ckpt"
     try:
         if "config" in arguments and case.job != "permuter":
-            peer.run("write", config=arguments["config"], path=str(file))
+            zipped = case.form != "pickle"
+            peer.run("write", config=arguments["config"], path=str(file), zipped=zipped)
             if case.job == "gpt":  # has no ckpt_path
                 arguments["weights"] = str(file)
             else:
@@ -98,15 +121,14 @@ def run(case: Case, peer: peers.Peer, side: OurSide, folder: Path) -> Row:
 
 def rows(words: str = "") -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="parity-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        side = OurSide(folder)
         started: dict[str, peers.Peer] = {}
-        for case in cases(name):
-            if words not in case.what:
-                continue
+        wanted = [case for case in cases(name) if words in case.what]
+        report = stack.enter_context(progress_bar("comparing"))
+        for done, case in enumerate(wanted):
+            report(done, len(wanted))
             if case.peer not in started:
                 started[case.peer] = stack.enter_context(peers.start(case.peer))
-            yield run(case, started[case.peer], side, folder)
+            yield run(case, started[case.peer], Path(name))
 
 
 def show(found: list[Row], console: Console) -> None:
@@ -122,7 +144,10 @@ def show(found: list[Row], console: Console) -> None:
 
 def main(words: str = "") -> int:
     began = time.monotonic()
-    found = list(rows(words))
+    try:
+        found = list(rows(words))
+    except peers.PeerError as error:
+        found = [failure("the original's packages", error)]
     console = Console(width=None if sys.stdout.isatty() else 160)
     show(found, console)
     console.print(f"{time.monotonic() - began:.0f} s")

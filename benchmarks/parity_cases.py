@@ -35,6 +35,7 @@ class Case(NamedTuple):
     tensors: dict[str, Tensor]
     arguments: dict[str, Any]  # with "config", the peer first writes a checkpoint of that model
     peer: str = "rom1504"
+    form: str = "zip"  # of the checkpoint: "zip", "pickle" (torch before 1.6), or "run": a folder
 
 
 def section(target: str, **params: Any) -> Config:
@@ -93,10 +94,6 @@ def first_stages(folder: str) -> Iterator[Case]:
     np.save(every, order)
     np.save(some, order[: V // 2])
     images = {"images": pictures()}
-    temperature = section("taming.lr_scheduler.LambdaWarmUpCosineScheduler", warm_up_steps=0,
-                          max_decay_steps=10, lr_start=1.0, lr_max=0.9, lr_min=0.1)  # fmt: skip
-    gumbel = vqgan("GumbelVQ", temperature_scheduler_config=temperature, kl_weight=0.01)
-    remapped = vqgan("GumbelVQ", temperature_scheduler_config=temperature, remap=some)
 
     yield Case("VQModel", "first_stage", images, {"config": vqgan()})
     yield Case("VQModel, remap", "first_stage", images, {"config": vqgan(remap=every)})
@@ -108,17 +105,33 @@ def first_stages(folder: str) -> Iterator[Case]:
     ema = {"config": vqgan("EMAVQ"), "with_lookup": False}  # the original cannot look up
     yield Case("EMAVQ", "first_stage", images, ema, "hugf")
     yield Case("EMAVQ, a training step", "first_stage", images, {**ema, "training": True}, "hugf")
-    yield Case("GumbelVQ, no noise", "first_stage", images, {"config": gumbel})
+    yield Case("GumbelVQ, no noise", "first_stage", images, {"config": gumbel()})
     noisy = {"training": True, "noise_kind": "seeded"}
-    yield Case("GumbelVQ, same noise", "first_stage", images, {"config": gumbel, **noisy})
-    yield Case("GumbelVQ, shape of indices", "index_shape", images, {"config": gumbel})
-    yield Case("GumbelVQ, remap", "first_stage", images, {"config": remapped, **noisy})
+    yield Case("GumbelVQ, same noise", "first_stage", images, {"config": gumbel(), **noisy})
+    yield Case("GumbelVQ, shape of indices", "index_shape", images, {"config": gumbel()})
+    remapped = {"config": gumbel(remap=some), **noisy}
+    yield Case("GumbelVQ, remap", "first_stage", images, remapped)
     yield Case("VQSegmentationModel", "first_stage", {"images": label_maps(6)},
                {"config": segmentation()})  # fmt: skip
     yield Case("VQSegmentationModel, loss", "segmentation_loss", {"images": label_maps(6)},
                {"config": segmentation()})  # fmt: skip
+    yield Case("VQModel, file older than torch 1.6", "first_stage", images,
+               {"config": vqgan()}, form="pickle")  # fmt: skip
+    arguments = {"config": vqgan(), "with_gradients": False}
+    yield Case("VQModel, run directory", "first_stage", images, arguments, form="run")
+    steps = {"warm_up_steps": 5, "max_decay_steps": 30, "lr_start": 0.1, "lr_max": 1.0,
+             "lr_min": 0.01}  # fmt: skip
+    arguments = {"path": "taming.lr_scheduler.LambdaWarmUpCosineScheduler", "params": steps}
+    yield Case("warm-up and cosine", "schedule", {"steps": torch.arange(40)}, arguments)
     yield from quantizers(some)
     yield from losses()
+
+
+def gumbel(**params: Any) -> Config:
+    temperature = section("taming.lr_scheduler.LambdaWarmUpCosineScheduler", warm_up_steps=0,
+                          max_decay_steps=10, lr_start=1.0, lr_max=0.9, lr_min=0.1)  # fmt: skip
+    params = {"temperature_scheduler_config": temperature, "kl_weight": 0.01, **params}
+    return vqgan("GumbelVQ", **params)
 
 
 def segmentation(**params: Any) -> Config:
@@ -220,6 +233,11 @@ def second_stages() -> Iterator[Case]:
     config["params"]["first_stage_config"] = vqgan(sane_index_shape=True)
     tensors = {**images, "cond": pictures().flip(-1)}
     yield Case("Net2Net, first stage reads both", "net2net", tensors, {"config": config})
+    arguments = {"config": net2net(labelator, 65), "with_gradients": False}
+    yield Case("Net2Net, run directory", "net2net", classes, arguments, form="run")
+    config = net2net(labelator, 65)
+    config["params"]["first_stage_config"] = gumbel()
+    yield Case("Net2Net, Gumbel codes", "net2net", classes, {"config": config})
     for name in PERMUTERS:
         order = torch.arange(64).expand(2, -1)
         yield Case(f"permuter {name}", "permuter", {"codes": order}, {"config": permuter(name)})

@@ -56,7 +56,9 @@ class PeerSide:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def write(side: PeerSide, tensors: Mapping[str, Tensor], config: Any, path: str) -> dict[str, Any]:
+def write(
+    side: PeerSide, tensors: Mapping[str, Tensor], config: Any, path: str, zipped: bool = True
+) -> dict[str, Tensor]:
     """A new model of this config, as a checkpoint file of Lightning 1.0."""
     torch.manual_seed(0)
     model = side.build(config)
@@ -77,7 +79,7 @@ def write(side: PeerSide, tensors: Mapping[str, Tensor], config: Any, path: str)
         "lr_schedulers": [],
         "state_dict": model.state_dict(),
     }
-    torch.save(content, path)
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     return {}
 
 
