@@ -156,7 +156,8 @@ def _fit(
 
 def _built(options: dict[str, Any], key: str) -> list[Any]:
     """What a config adds to the run's own callbacks and loggers: a list of sections."""
-    sections = options.pop(key, None) or []
+    sections = options.pop(key, None)
+    sections = [] if sections is None else sections
     if not isinstance(sections, list):
         raise ConfigError(
             f"trainer.{key} is {sections!r}; the run directory has its own, more are given as a "

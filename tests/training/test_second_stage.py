@@ -74,7 +74,7 @@ def test_accumulated_batches_make_the_gradient_of_the_whole(second_stage, scenes
         )
         for part in (slice(0, 4), slice(4, 8))
     ]
-    training = SecondStageTraining(model, TrainingSettings(), 1e-3)
+    training = SecondStageTraining(model, TrainingSettings(precision="float32"), 1e-3)
     gradients = []
     for parts in ([batch], halves):
         model.zero_grad()
