@@ -11,6 +11,7 @@ from taming.cond_stage.base import (
     PrefixCondition,
     combine,
 )
+from taming.cond_stage.boxes import Boxes
 from taming.cond_stage.class_label import ClassLabel
 from taming.cond_stage.depth import Depth
 from taming.cond_stage.edges import Edges
@@ -23,11 +24,12 @@ from taming.cond_stage.text import Text
 
 CONDITIONS: dict[str, type[Condition]] = {
     condition.name: condition
-    for condition in (ClassLabel, Labels, Depth, LowRes, Pose, Known, Text, Edges)
+    for condition in (ClassLabel, Labels, Depth, LowRes, Pose, Known, Text, Edges, Boxes)
 }
 
 __all__ = [
     "CONDITIONS",
+    "Boxes",
     "ClassLabel",
     "Combined",
     "Condition",

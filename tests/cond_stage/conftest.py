@@ -18,6 +18,7 @@ _PARAMS: dict[str, dict[str, Any]] = {
     "labels": {"names": ["sky", "sea", "sand", "rock"]},
     "text": {"tokens": 3},
     "pose": {"people": 3},
+    "boxes": {"names": ["tree", "dog", "car"], "objects": 3},
 }
 
 
@@ -41,6 +42,7 @@ def make_sample(seed: int = 0) -> dict[str, Any]:
         "labels": torch.from_numpy(rng.integers(0, 4, SIZE)),
         "depth": torch.from_numpy(rng.uniform(-1, 1, (1, *SIZE))).float(),
         "keypoints": torch.from_numpy(np.concatenate([joints, seen], axis=-1)).float(),
+        "boxes": torch.tensor([[4.0, 2.0, 20.0, 30.0, 1.0], [6.0 + seed, 8.0, 40.0, 28.0, 2.0]]),
         "class_label": torch.tensor(int(rng.integers(3))),
         "caption": "waves",
         "text": torch.nn.functional.normalize(

@@ -19,6 +19,7 @@ LIKE = {
     "known": ((4, *SIZE), torch.float32),
     "text": ((384,), torch.float32),
     "edges": ((1, *SIZE), torch.float32),
+    "boxes": ((3, 5), torch.float32),
 }
 
 
@@ -162,7 +163,8 @@ def test_prefixes_stand_in_order_of_declaration(conditions, values_of):
     values = stacked(conditions, values_of, 1)
     prefix = combine(conditions, values, {}, GRID).prefix
     assert torch.equal(prefix[:, :1], conditions["class_label"].embed(values["class_label"]))
-    assert torch.equal(prefix[:, 1:], conditions["text"].embed(values["text"]))
+    assert torch.equal(prefix[:, 1:4], conditions["text"].embed(values["text"]))
+    assert torch.equal(prefix[:, 4:], conditions["boxes"].embed(values["boxes"]))
 
 
 def test_module_dict_works_as_well(conditions, values_of):

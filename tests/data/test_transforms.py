@@ -163,3 +163,26 @@ def test_bytes_and_floats_correspond() -> None:
 def test_impossible_draws_are_errors(options: dict) -> None:
     with pytest.raises(ValueError, match=r"size|scale|jitter"):
         Draw(**({"size": (8, 8)} | options))
+
+
+@pytest.mark.parametrize("seed", [None, *range(11)])
+def test_boxes_follow_what_they_frame(seed: int | None) -> None:
+    """The picture tells its own coordinates: a box's sides are where its colours are."""
+    raw = scene()
+    raw["boxes"] = np.array([[0.4, 0.375, 0.6, 0.625, 7.0]], dtype=np.float32)
+    raw["image"][18:30, 26:38] = (0, 0, 255)  # the same box, in pixels
+    sample = transformed(raw, Draw((48, 48), scale=(1.0, 1.4)), seed)
+    ((left, top, right, bottom, category),) = sample["boxes"].tolist()
+    rows, columns = np.nonzero(pixels(sample)[..., 2] > 127)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert (left, top, right, bottom) == pytest.approx(found, abs=1.5)
+    assert category == 7
+
+
+def test_boxes_outside_the_crop_are_dropped_and_others_cut() -> None:
+    raw = scene(24, 48)
+    raw["boxes"] = np.array([[0.0, 0.0, 0.2, 1.0, 1], [0.2, 0.0, 0.5, 1.0, 2]], dtype=np.float32)
+    sample = transformed(raw, Draw((24, 24)), None)  # the middle: columns 12 to 36
+    assert sample["boxes"].tolist() == [[0, 0, 12, 24, 2]]
+    raw["boxes"] = np.zeros((0, 5), dtype=np.float32)
+    assert transformed(raw, Draw((24, 24)), None)["boxes"].shape == (0, 5)

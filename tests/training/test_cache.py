@@ -62,6 +62,7 @@ def full_sample() -> dict[str, Any]:
         "labels": torch.from_numpy(rng.integers(0, 300, (16, 24))),
         "depth": torch.from_numpy(rng.uniform(-1, 1, (1, 16, 24)).astype(np.float32)),
         "keypoints": torch.from_numpy(rng.uniform(0, 16, (2, 19, 3)).astype(np.float32)),
+        "boxes": torch.from_numpy(rng.uniform(0, 16, (3, 5)).astype(np.float32)),
         "class_label": torch.tensor(1),
         "caption": "a hill",
         "name": "000",
@@ -74,7 +75,7 @@ def test_a_record_is_the_sample_it_was_made_from(model) -> None:
     (record,) = encode([sample], model.first_stage_model, {"text": Words()})
     back = to_sample(record)
     assert set(back) == {*sample, "codes", "text"}
-    for key in ("image", "labels", "keypoints", "class_label"):
+    for key in ("image", "labels", "keypoints", "boxes", "class_label"):
         assert torch.equal(back[key], sample[key]), key
         assert back[key].dtype == sample[key].dtype
     assert torch.allclose(back["depth"], sample["depth"], atol=1e-3)
