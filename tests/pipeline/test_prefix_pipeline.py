@@ -1,5 +1,6 @@
 """Laws of painting with a published second stage: seeds, conditions, windows, completion."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -270,3 +271,18 @@ def test_a_model_of_another_order_completes_along_it(prefix_pipeline) -> None:
     assert np.array_equal(picture[mask], photo[mask])
     with pytest.raises(ValueError, match="one order"):
         pipeline.complete(photo)
+
+
+# --- precision -----------------------------------------------------------------------------------
+
+
+def test_a_model_in_bf16_does_every_task(each) -> None:
+    given = each[1]
+    pipeline = PrefixPipeline(copy.deepcopy(each[0].model).to(torch.bfloat16))
+    pictures = [
+        *pipeline.paint(**given),
+        *pipeline.complete(PHOTO, **given),
+        *pipeline.reconstruct(PHOTO),
+    ]
+    assert [picture.size for picture in pictures] == [(16, 16)] * 3
+    assert np.array_equal(pipeline.repaint(pictures[1]), pictures[1])
