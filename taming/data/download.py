@@ -22,6 +22,10 @@ MD5_MAP = {"vgg_lpips": "d507d7349b931f0638a25a48a722f98a"}
 TIMEOUT = 30  # seconds without a single byte
 
 
+class Unreachable(ValueError):
+    """The network does not give the file; says what to do by hand."""
+
+
 def download(
     url: str,
     local_path: str | os.PathLike[str],
@@ -47,7 +51,7 @@ def download(
             if digest is not None:
                 check_digest(partial, digest, url)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(
+        raise Unreachable(
             f"{url} cannot be reached ({error}); fetch it by hand and save it as {path}"
         ) from error
 
@@ -62,9 +66,10 @@ def check_digest(path: str | os.PathLike[str], digest: str, origin: str) -> None
     """ValueError if the file is not the one that `origin` has."""
     kind, _, expected = digest.partition(":")
     found = file_digest(path, kind)
+    spelt = {"sha256": "SHA-256", "md5": "MD5"}.get(kind, kind)
     if not found.startswith(expected):
         raise ValueError(
-            f"{path} has {kind.upper()} {found[:16]}..., {origin} has {expected[:16]}...; remove it"
+            f"{path} has {spelt} {found[:16]}..., {origin} has {expected[:16]}...; remove it"
         )
 
 

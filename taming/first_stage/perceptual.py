@@ -9,11 +9,7 @@
 All take images (B,3,H,W) in [-1, 1] and return (B,1,1,1); gradients flow to the second argument.
 """
 
-import hashlib
-import logging
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taming.checkpoint import atomic_write, load_weights, read_state_dict, without_prefix
-
-logger = logging.getLogger(__name__)
+from taming.checkpoint import load_weights, read_state_dict, without_prefix
+from taming.data.download import Unreachable, check_digest, download
 
 CACHE_VARIABLE = "TAMING_CACHE"  # folder of downloaded weights; ~/.cache/taming without it
 
@@ -194,38 +189,22 @@ def cache_folder() -> Path:
 def fetch(file: Download) -> Path:
     """The file in the cache folder, downloaded once and checked."""
     path = cache_folder() / file.name
-    if not path.is_file():
-        logger.info("downloading %s (%s) to %s", file.url, file.size, path)
-        try:
-            with urllib.request.urlopen(file.url, timeout=30) as source, atomic_write(path) as part:
-                with open(part, "wb") as target:
-                    while chunk := source.read(1 << 20):
-                        target.write(chunk)
-                _check(part, file)
-        except (urllib.error.URLError, TimeoutError) as error:
-            raise ValueError(
-                f"LPIPS needs {file.url} ({file.size}, SHA-256 {file.sha256}...), which cannot be "
-                f"reached ({error}). Put the file at {path} by hand, or name a file with LPIPS "
-                "weights, such as a published VQGAN checkpoint: perceptual: {target: "
-                "taming.first_stage.perceptual.LPIPS, params: {weights: FILE}}, or use a network "
-                "that needs no download: perceptual: {target: "
-                "taming.first_stage.perceptual.EfficientNetLoss}"
-            ) from error
-    else:
-        _check(path, file)
-    return path
-
-
-def _check(path: Path, file: Download) -> None:
-    digest = hashlib.sha256()
-    with open(path, "rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    found = digest.hexdigest()
-    if not found.startswith(file.sha256):
+    digest = f"sha256:{file.sha256}"
+    if path.is_file():
+        check_digest(path, digest, file.url)
+        return path
+    try:
+        download(file.url, path, digest=digest)
+    except Unreachable as error:
         raise ValueError(
-            f"{path} has SHA-256 {found[:16]}..., {file.url} has {file.sha256}...; remove it"
-        )
+            f"LPIPS needs {file.url} ({file.size}, SHA-256 {file.sha256}...), which cannot be "
+            f"reached ({error.__cause__}). Put the file at {path} by hand, or name a file with "
+            "LPIPS weights, such as a published VQGAN checkpoint: perceptual: {target: "
+            "taming.first_stage.perceptual.LPIPS, params: {weights: FILE}}, or use a network "
+            "that needs no download: perceptual: {target: "
+            "taming.first_stage.perceptual.EfficientNetLoss}"
+        ) from error
+    return path
 
 
 # --- networks that come as packages ---------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_a_wrong_file_is_not_kept_and_the_old_one_stays(source, tmp_path, wrong:
     target = tmp_path / "target" / "b.bin"
     target.parent.mkdir()
     target.write_bytes(b"old")
-    with pytest.raises(ValueError, match="source.bin"):
+    with pytest.raises(ValueError, match=r"source\.bin"):
         download(source.as_uri(), target, **wrong)
     assert [p.read_bytes() for p in target.parent.iterdir()] == [b"old"]
 

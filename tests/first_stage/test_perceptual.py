@@ -1,5 +1,7 @@
 """Laws of the distances between pictures."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,10 +136,10 @@ def test_efficientnet_recognises_stages_of_falling_size() -> None:
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def refuse(*_: object, **__: object) -> None:
-        raise perceptual.urllib.error.URLError("no network")
+        raise urllib.error.URLError("no network")
 
     monkeypatch.setenv("TAMING_CACHE", str(tmp_path))
-    monkeypatch.setattr(perceptual.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
     return tmp_path
 
 
