@@ -52,9 +52,7 @@ def conditions(
         str | None,
         Option("--class", help="A class, by name or number; 5,12 for published models.", **_panel),
     ] = None,
-    boxes: Annotated[
-        Path | None, Option(help="What is where: boxes as JSON, for scene models.", **_panel)
-    ] = None,
+    boxes: Annotated[Path | None, Option(help="What is where: boxes as JSON.", **_panel)] = None,
     edges: Annotated[Path | None, Option(help="A line drawing.", **_panel)] = None,
     lowres: Annotated[Path | None, Option(help="A small picture.", **_panel)] = None,
     known: Annotated[
