@@ -51,7 +51,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def check_taming(words: list[str]) -> None:
     group = vars(typer.main.get_command(cli.app))["commands"]
-    name, *rest = words
+    name, *rest = cli.modern_words(words).words
     assert name in group
     group[name].make_context(name, list(rest))
     for word in rest:
