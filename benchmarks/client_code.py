@@ -7,6 +7,7 @@ weights; whether it is the original or ours, the code here cannot tell.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -125,7 +126,7 @@ def players(side: Side, tensors: Tensors, config: Mapping[str, Any], step: int) 
             split="train",
         )
         result[f"{name} loss"] = loss
-        if number == 1 and float(loss) == 0:
+        if number == 1 and float(loss.detach()) == 0:
             break  # before disc_start ours does not run the discriminator; theirs gets zeros
         loss.backward()
         if number == 0 and float(logs["train/disc_factor"]) == 0:
@@ -276,7 +277,8 @@ def boxes(
         crop = None if scene["crop"] is None else tuple(scene["crop"])
         objects = [annotation(**{**o, "bbox": tuple(o["bbox"])}) for o in scene["objects"]]
         # The original shuffles objects with Python's global random numbers; ours when asked to.
-        with mock.patch("random.shuffle"):
+        with mock.patch("random.shuffle"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some scenes have more objects than fit
             tokens = build.build(objects, crop, scene["flip"])
         told, told_crop = build.inverse_build(tokens)
         result[f"tokens {number}"] = tokens

@@ -22,6 +22,13 @@ def test_a_float_may_differ_by_the_tolerance_and_no_more() -> None:
     assert not row(logits=far).passed
 
 
+def test_small_tensors_must_agree_ten_times_as_well() -> None:
+    theirs = {"gradient": torch.tensor([0.01])}
+    for share, passes in ((0.05, True), (0.5, False)):
+        ours = {"gradient": theirs["gradient"] + share * TOLERANCE}
+        assert compare("", theirs, ours).passed is passes
+
+
 def test_the_difference_is_the_largest_one() -> None:
     assert row(logits=torch.tensor([0.5, -2.25])).difference == 0.25
 
