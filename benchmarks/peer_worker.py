@@ -2,8 +2,9 @@
 
     python peer_worker.py FOLDER PREFIX BUILDER
 
-FOLDER holds the installed package. Jobs are those of `client_code`, and `write`: build a model,
-give it weights that show differences, and write them as the Lightning of its time did.
+FOLDER holds the installed package. Jobs are those of `client_code` and `peer_timing`, and `write`:
+build a model, give it weights that show differences, and write them as the Lightning of its time
+did.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ def main() -> None:
     folder, prefix, builder = sys.argv[1:]
     import client_code
     import peer_stubs
+    import peer_timing
     from safetensors.torch import load_file, save_file
 
     # Answers go where the jobs came from; what the package prints goes to the errors.
@@ -155,7 +157,7 @@ def main() -> None:
     assert Path(folder) in Path(first.__file__).parents, f"{first.__file__} is not the peer"
     load = torch.load  # the packages were written when a file was allowed to hold any object
     torch.load = lambda *args, **kwargs: load(*args, **{"weights_only": False, **kwargs})
-    jobs = {**client_code.JOBS, "write": write, "windows": windows}
+    jobs = {**client_code.JOBS, **peer_timing.JOBS, "write": write, "windows": windows}
     for line in sys.stdin:
         request = json.loads(line)
         try:

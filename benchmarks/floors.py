@@ -1,0 +1,87 @@
+"""What the machine can do at best: bytes a second and operations a second, measured in this run.
+
+A floor is a time that no program of the same work can go below: bytes / bandwidth where weights are
+read once, operations / rate where matrices are multiplied. Both are taken as the best of several
+ways and repeats, with all threads, so that floors are low rather than kind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+READ = 2**29  # bytes: many times the largest cache
+GIGA = 1e9
+
+
+def best(work: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest call; the first one does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Floors:
+    """Measured where first asked for, then kept."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[torch.dtype, int, int, int], float] = {}
+
+    @cached_property
+    def bandwidth(self) -> float:
+        """Bytes a second read from memory."""
+        matrix = torch.ones(READ // 4 // 4096, 4096)  # touched, or its pages would all be one
+        vector = torch.ones(4096)
+        half = matrix.bfloat16()
+        half_vector = vector.bfloat16()
+        with torch.inference_mode():
+            times = [
+                best(lambda: torch.mv(matrix, vector)) / matrix.nbytes,
+                best(lambda: matrix.sum()) / matrix.nbytes,
+                best(lambda: F.linear(half_vector[None], half)) / half.nbytes,
+            ]
+        return 1 / min(times)
+
+    def rate(
+        self, dtype: torch.dtype, rows: int = 512, inner: int = 1024, columns: int = 4096
+    ) -> float:
+        """Operations a second of (rows, inner) x (inner, columns); an addition counts as one.
+
+        A 3x3 convolution of C to D channels on N pixels is (N, 9 C) x (9 C, D).
+        """
+        key = (dtype, rows, inner, columns)
+        if key not in self._rates:
+            x = torch.randn(rows, inner).to(dtype)
+            weight = torch.randn(columns, inner).to(dtype)
+            with torch.inference_mode():
+                self._rates[key] = 2 * rows * inner * columns / best(lambda: F.linear(x, weight))
+        return self._rates[key]
+
+    def seconds_to_read(self, size: int) -> float:
+        return size / self.bandwidth
+
+    def seconds_to_compute(
+        self,
+        operations: float,
+        dtype: torch.dtype,
+        rows: int = 512,
+        inner: int = 1024,
+        columns: int = 4096,
+    ) -> float:
+        return operations / self.rate(dtype, rows, inner, columns)
+
+    def summary(self) -> dict[str, float]:
+        """What has been measured, in GB/s and GFLOP/s."""
+        rates = {
+            f"{str(dtype).removeprefix('torch.')} {rows}x{inner}x{columns} GFLOP/s": rate / GIGA
+            for (dtype, rows, inner, columns), rate in self._rates.items()
+        }
+        return {"memory GB/s": self.bandwidth / GIGA, **rates}
