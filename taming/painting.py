@@ -154,13 +154,6 @@ class Painter(ABC):
         seeds: list[int],
         progress: Progress | None,
     ) -> list[Image.Image]:
-        record = {
-            "name": self.name,
-            "model": self.fingerprint,
-            "settings": settings,
-            "conditions": {name: describe_tensor(value) for name, value in values.items()},
-            "codes": None if codes is None else describe_tensor(codes),
-        }
         at_once = self._at_once(codes, self.grid(tuple(settings["size"])))
         pictures: list[Image.Image] = []
         for first in range(0, len(seeds), at_once):
@@ -172,12 +165,36 @@ class Painter(ABC):
                     progress(first * places + done * count, len(seeds) * places)
 
             painted = self._draw(settings, values, codes, generators, report)  # (B, h, w)
+            pictures += self._pictures(painted, settings, [values] * len(some), some, codes)
+        return pictures
+
+    def _pictures(
+        self,
+        painted: Tensor,  # codes (B, h, w)
+        settings: Mapping[str, Any],
+        values: Sequence[Mapping[str, Tensor]],  # of each picture; often one object B times
+        seeds: Sequence[int],
+        codes: Tensor | None = None,  # of the picture that was varied
+    ) -> list[Image.Image]:
+        """Codes as pictures, with what is kept pixel for pixel and with what made them."""
+        pictures: list[Image.Image] = []
+        told: dict[int, dict[str, Any]] = {}  # descriptions, once for values that are shared
+        for number, (seed, own) in enumerate(zip(seeds, values, strict=True)):
             with torch.inference_mode():
                 # One by one: a batch rounds its sums differently than a picture painted alone.
-                decoded = [self.first_stage.decode_code(each[None]) for each in painted]
-            pixels = to_uint8(torch.cat(decoded))
-            for seed, image in zip(some, self._keep_known(pixels, values), strict=True):
-                pictures.append(attach(Image.fromarray(image), {**record, "seed": seed}))
+                pixels = to_uint8(self.first_stage.decode_code(painted[number][None]))
+            image = Image.fromarray(self._keep_known(pixels, own)[0])
+            if id(own) not in told:
+                told[id(own)] = {name: describe_tensor(value) for name, value in own.items()}
+            record = {
+                "name": self.name,
+                "model": self.fingerprint,
+                "settings": settings,
+                "conditions": told[id(own)],
+                "codes": None if codes is None else describe_tensor(codes),
+                "seed": seed,
+            }
+            pictures.append(attach(image, record))
         return pictures
 
     def _for_first_stage(self, image: Tensor) -> Tensor:

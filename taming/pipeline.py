@@ -90,6 +90,39 @@ class Pipeline(Painter):
         """`paint` for conditions that were read before: one value of each, shared by all seeds."""
         return self._paint(_settings(size, **settings), values, None, as_seeds(seeds), progress)
 
+    def paint_each(
+        self,
+        records: Sequence[Mapping[str, Tensor]],  # values of the same conditions in each
+        size: Size,
+        *,
+        seeds: Sequence[int],  # one for each record
+        progress: Progress | None = None,  # records done, in all
+        **settings: Any,
+    ) -> list[Image.Image]:
+        """`paint_values` for many records, one picture of each, several at a time."""
+        if len(seeds) != len(records):
+            raise ValueError(f"{len(records)} records with {len(seeds)} seeds; give each its own")
+        decided, grid = _settings(size, **settings), self.grid(size)
+        known = [self._known_codes(values, grid) for values in records]  # each (1, h, w)
+        counts = [int((codes != UNKNOWN).sum()) for codes in known]
+        pictures: list[Image.Image] = []
+        while (first := len(pictures)) < len(records):
+            # Pictures drawn together know equally many cells.
+            ends = (n for n in range(first, len(records)) if counts[n] != counts[first])
+            last = min(next(ends, len(records)), first + self._at_once(None, grid))
+            some = records[first:last]
+            painted = self._draw_stacked(
+                decided,
+                {name: torch.stack([values[name] for values in some]) for name in some[0]},
+                torch.cat(known[first:last]),
+                [torch.Generator().manual_seed(seed) for seed in seeds[first:last]],
+                lambda done, places: None,
+            )
+            pictures += self._pictures(painted, decided, some, seeds[first:last])
+            if progress is not None:
+                progress(len(pictures), len(records))
+        return pictures
+
     def vary(
         self,
         image: Any,
@@ -160,18 +193,26 @@ class Pipeline(Painter):
         generators: Sequence[torch.Generator],
         report: Progress,
     ) -> Tensor:
+        count = len(generators)
+        known = self._known_codes(values, self.grid(tuple(settings["size"]))).expand(count, -1, -1)
+        if codes is not None:
+            known = _forget(codes, settings["share"], generators)
+        stacked = {name: value[None].expand(count, *value.shape) for name, value in values.items()}
+        return self._draw_stacked(settings, stacked, known, generators, report)
+
+    def _draw_stacked(
+        self,
+        settings: Mapping[str, Any],
+        values: Mapping[str, Tensor],  # (B, ...): one value for each picture
+        known: Tensor,  # codes (B, h, w), UNKNOWN where they are to be drawn
+        generators: Sequence[torch.Generator],
+        report: Progress,
+    ) -> Tensor:
         model = self._second_stage()
         grid = self.grid(tuple(settings["size"]))
         window = self._window(grid)
-        count = len(generators)
-        known = self._known_codes(values, grid).expand(count, -1, -1)
-        if codes is not None:
-            known = _forget(codes, settings["share"], generators)
-        stacked = {
-            name: value[None].expand(count, *value.shape).to(self.device)
-            for name, value in values.items()
-        }
-        branches, scales = model.branches(stacked, count, grid, settings["guidance"])
+        stacked = {name: value.to(self.device) for name, value in values.items()}
+        branches, scales = model.branches(stacked, len(generators), grid, settings["guidance"])
         return sample_windows(
             lambda place: Decoder(model.transformer, _crop(branches, place), scales),
             known.to(self.device),
