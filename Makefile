@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check parity env clean
+.PHONY: help demo test check parity bench env clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ check: $(READY)  ## formatting, lint, types and architecture
 
 parity: $(READY)  ## compare with the original, number by number, from the same checkpoints
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.parity
+
+bench: $(READY)  ## times and memory beside the original and the limits of the machine (ONLY=decode QUICK=1)
+	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 env: $(READY)  ## make .venv, or renew it when setup.py or constraints.txt changed
 

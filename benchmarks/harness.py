@@ -63,6 +63,16 @@ class Row:
         return self.ratio is not None and self.ratio >= self.reach
 
 
+class Curve(NamedTuple):
+    """Time of one kind of work by one side, for the figure."""
+
+    work: str  # the panel's title
+    against: str  # what x is
+    side: str  # whose, and in which precision
+    x: list[int]
+    seconds: list[float]  # of one call
+
+
 class Paired(NamedTuple):
     """Two things measured in turn."""
 
