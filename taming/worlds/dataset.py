@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -39,6 +39,15 @@ logger = logging.getLogger(__name__)
 
 VERSION = 3  # raise when the pictures of a seed change
 DEPTH_SCALE = 0.02  # metres per step: FAR fits 16 bits, and a body close by has some relief
+DEPTH_TABLE = {  # what depth.json says
+    "kind": "metric",
+    "dtype": "uint16",
+    "scale": DEPTH_SCALE,
+    "unit": "metre = value * scale",
+    "invalid": None,
+    "range_m": [0.0, FAR],
+    "far": f"sky and everything beyond {FAR:g} m have the value of {FAR:g} m",
+}
 _CHUNK = 8
 _SETS_APART = 1_000_000  # scenes of two sets with different seeds never coincide
 
@@ -62,8 +71,8 @@ class Record(NamedTuple):
     name: str
     biome: str
     captions: list[str]
-    keypoints: list[list[float]]  # per person 51 numbers
-    boxes: list[list[float]]  # per person x, y, width, height
+    keypoints: np.ndarray  # (N,17,3)
+    boxes: np.ndarray  # (N,4) x, y, width, height
 
 
 def render_set(
@@ -101,7 +110,7 @@ def render_set(
             records += chunk
             if progress is not None:
                 progress(len(records), count)
-        _write_annotations(partial, settings, sorted(records))
+        _write_annotations(partial, settings, sorted(records, key=lambda r: r.name))
         if target.is_dir():  # empty, or _is_complete would have said so
             target.rmdir()
         partial.replace(target)
@@ -193,33 +202,14 @@ def _render_one(settings: Settings, folder: Path, index: int) -> Record:
     )
     Image.fromarray(picture.image).save(folder / "images" / f"{name}.png")
     Image.fromarray(picture.labels).save(folder / "labels" / f"{name}.png")
-    steps = np.round(picture.depth / DEPTH_SCALE).astype(np.uint16)
-    Image.fromarray(steps).save(folder / "depth" / f"{name}.png")
-    keypoints = np.round(picture.keypoints.astype(np.float64), 2)
-    return Record(
-        name,
-        picture.biome,
-        picture.captions,
-        keypoints.reshape(-1, 51).tolist(),
-        np.round(picture.boxes.astype(np.float64), 2).tolist(),
-    )
+    Image.fromarray(depth_steps(picture.depth)).save(folder / "depth" / f"{name}.png")
+    return Record(name, picture.biome, picture.captions, picture.keypoints, picture.boxes)
 
 
 def _write_annotations(folder: Path, settings: Settings, records: list[Record]) -> None:
     names = [record.name for record in records]
-    _write(folder / "label_names.json", {str(i): label for i, label in enumerate(LABELS)})
-    _write(
-        folder / "depth.json",
-        {
-            "kind": "metric",
-            "dtype": "uint16",
-            "scale": DEPTH_SCALE,
-            "unit": "metre = value * scale",
-            "invalid": None,
-            "range_m": [0.0, FAR],
-            "far": f"sky and everything beyond {FAR:g} m have the value of {FAR:g} m",
-        },
-    )
+    _write(folder / "label_names.json", label_table())
+    _write(folder / "depth.json", DEPTH_TABLE)
     _write(
         folder / "class_labels.json",
         {
@@ -229,7 +219,8 @@ def _write_annotations(folder: Path, settings: Settings, records: list[Record]) 
     )
     _write(folder / "captions.json", {record.name: record.captions for record in records})
     if settings.people_share > 0:
-        _write(folder / "keypoints.json", _coco(settings, records))
+        seen = [(f"{record.name}.png", record.keypoints, record.boxes) for record in records]
+        _write(folder / "keypoints.json", coco(seen, settings.height, settings.width))
     held_out = set(_held_out(settings))
     _write(
         folder / "split.json",
@@ -249,19 +240,36 @@ def _held_out(settings: Settings) -> list[int]:
     return [int(i) for i in order[:number]]
 
 
-def _coco(settings: Settings, records: list[Record]) -> dict[str, Any]:
+def depth_steps(depth: np.ndarray) -> np.ndarray:
+    """Metres as they are stored, uint16."""
+    return np.round(depth / DEPTH_SCALE).astype(np.uint16)
+
+
+def label_table() -> dict[str, str]:
+    """What label_names.json says."""
+    return {str(i): label for i, label in enumerate(LABELS)}
+
+
+def coco(
+    pictures: Sequence[tuple[str, np.ndarray, np.ndarray]],  # file, keypoints, boxes
+    height: int,
+    width: int,
+) -> dict[str, Any]:
+    """What keypoints.json says: everybody in these pictures, which are of one size."""
     images, annotations = [], []
-    for i, record in enumerate(records):
-        size = {"width": settings.width, "height": settings.height}
-        images.append({"id": i, "file_name": f"{record.name}.png", **size})
-        for keypoints, box in zip(record.keypoints, record.boxes, strict=True):
+    for i, (file, keypoints, boxes) in enumerate(pictures):
+        images.append({"id": i, "file_name": file, "width": width, "height": height})
+        joints = np.round(keypoints.astype(np.float64), 2).reshape(-1, 51).tolist()
+        for numbers, box in zip(
+            joints, np.round(boxes.astype(np.float64), 2).tolist(), strict=True
+        ):
             annotations.append(
                 {
                     "id": len(annotations),
                     "image_id": i,
                     "category_id": 1,
-                    "keypoints": keypoints,
-                    "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
+                    "keypoints": numbers,
+                    "num_keypoints": sum(v > 0 for v in numbers[2::3]),
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,
