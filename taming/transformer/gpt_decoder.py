@@ -21,43 +21,53 @@ from taming.sampling.autoregressive import sample as sample_codes
 from taming.sampling.filters import Filters
 from taming.transformer.cache import KVCache, LayerCache
 from taming.transformer.gpt import GPT, Block, visible
-from taming.transformer.layers import attend
+from taming.transformer.prepared import Linear, SharedLinear, prepare
 
 
 class PreparedBlock:
     """One layer's weights as decoding wants them: query, key and value in one matrix."""
 
     def __init__(self, block: Block) -> None:
-        self.block = block
-        self.heads = block.attn.n_head
-        parts = (block.attn.query, block.attn.key, block.attn.value)
-        self.qkv_weight = torch.cat([part.weight.detach() for part in parts])  # (3C, C)
-        self.qkv_bias = torch.cat([part.bias.detach() for part in parts])
+        attention, mlp = block.attn, block.mlp
+        self.heads = attention.n_head
+        self.ln1, self.ln2 = block.ln1, block.ln2
+        self.qkv = prepare(attention.query, attention.key, attention.value)  # C -> 3C
+        self.proj = prepare(attention.proj)
+        self.widen, self.activate, self.narrow = prepare(mlp[0]), mlp[1], prepare(mlp[2])
+
+    def layers(self) -> list[Linear]:
+        return [self.qkv, self.proj, self.widen, self.narrow]
 
     def __call__(self, x: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
         """x (B, n, C) of the tokens fed now; those before are in the cache. No dropout."""
-        block = self.block
-        qkv = F.linear(block.ln1(x), self.qkv_weight, self.qkv_bias)  # (B, n, 3C)
+        qkv = self.qkv(self.ln1(x))  # (B, n, 3C)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).transpose(1, 3).unbind(2)
         k, v = cache.extend(k, v)
-        x = x + block.attn.proj(attend(q, k, v, mask=mask))
-        widen, activate, narrow, _ = block.mlp
-        return x + narrow(activate(widen(block.ln2(x))))
+        seen = F.scaled_dot_product_attention(q, k, v, mask)  # (B, heads, n, C / heads)
+        x = x + self.proj(seen.transpose(1, 2).flatten(2))
+        return x + self.narrow(self.activate(self.widen(self.ln2(x))))
 
 
 class PreparedGPT:
-    """The weights of a GPT, laid out once for any number of decoders; training makes them stale.
+    """The weights of a GPT, laid out once for any number of decoders.
 
-    The fused matrices are copies, a quarter of the weights of the layers.
+    They are those of the model, not copies: queries, keys and values become parts of one matrix.
+    Batches make a copy laid out for them, kept from the first one on. Moving the model to another
+    device or type makes this stale.
     """
 
     def __init__(self, gpt: GPT) -> None:
         self.gpt = gpt
         self.blocks = [PreparedBlock(block) for block in gpt.blocks]  # pyright: ignore[reportArgumentType]
+        self.head = prepare(gpt.head)
 
     def new_cache(self, batch: int) -> KVCache:
         """Room for `block_size` tokens."""
-        config, weight = self.gpt.config, self.gpt.head.weight
+        if batch > 1:
+            for layer in [self.head, *(each for block in self.blocks for each in block.layers())]:
+                if isinstance(layer, SharedLinear):
+                    layer.prepare_batches()
+        config, weight = self.gpt.config, self.gpt.tok_emb.weight
         kind = weight.device.type
         is_mixed = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if is_mixed else weight.dtype
@@ -78,7 +88,7 @@ class PreparedGPT:
 
     def logits(self, features: Tensor, codebook_size: int | None = None) -> Tensor:
         """(B, m, C) -> float32 (B, m, V), V the first `codebook_size` rows of the head."""
-        return F.linear(features, self.gpt.head.weight[:codebook_size]).float()
+        return self.head(features)[..., :codebook_size].float()
 
 
 class _Sequence:

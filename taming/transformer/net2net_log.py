@@ -37,7 +37,7 @@ def log_images(
     `samples_half`: the second half of the codes is drawn, `samples_nopix`: all, `samples_det`: all,
     the most likely each time.
     """
-    device = model.transformer.head.weight.device
+    device = model.transformer.tok_emb.weight.device
     x, c = (entry.to(device) for entry in model.get_xc(batch, count))
     quantized, codes = model.encode_to_z(x)
     condition, prefix = model.encode_to_c(c)
