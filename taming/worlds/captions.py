@@ -90,3 +90,42 @@ def wearing(person: Person) -> str:
         f"{article} {noun} in a {person.top_colour} {person.top} and "
         f"{person.bottoms_colour} {person.bottoms}"
     )
+
+
+# ---- and back: what a sentence says -------------------------------------------------------------
+
+ATTRIBUTES = {
+    "biome": tuple(_PLACES),
+    "hour": tuple(_HOURS),
+    "weather": tuple(_SKIES),
+    "people": ("nobody", "people"),
+}
+_PEOPLE = ("person", "people", "man", "woman")
+
+
+def attributes(sentence: str) -> dict[str, str]:
+    """What one of the sentences above names: {attribute: one of its words in `ATTRIBUTES`}.
+
+    People who are not mentioned may be there all the same, so that nothing is said of them.
+    """
+    told = f" {sentence.strip().rstrip('.').lower()},"
+    found = {
+        "biome": _named(told, _PLACES),
+        "hour": _named(told, _HOURS),
+        "weather": _named(told, _SKIES),
+    }
+    words = told.replace(",", " ").split()
+    if "no people" in told:
+        found["people"] = "nobody"
+    elif any(word in _PEOPLE for word in words):
+        found["people"] = "people"
+    return {name: word for name, word in found.items() if word is not None}
+
+
+def _named(told: str, table: dict[str, tuple[str, ...]]) -> str | None:
+    """The key of which a phrase, or the bare word between commas, stands in the sentence."""
+    for key, phrases in table.items():
+        said = [f" {phrase}{end}" for phrase in phrases for end in (" ", ",")]
+        if any(words in told for words in [*said, f", {key},"]):
+            return key
+    return None
