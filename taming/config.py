@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 PREFIXES = ("taming.", "torch.", "pytorch_lightning.")
 PREFIXES_VARIABLE = "TAMING_TARGETS"  # "mine.,lab.models." adds packages of one's own
+RATES = (
+    "learning_rate",
+    "base_learning_rate",
+)  # of a model, beside its target; training reads them
 
 T = TypeVar("T")
 
@@ -200,7 +204,7 @@ def instantiate_from_config(config: Any, **extra: Any) -> Any:
         raise ConfigError(f"expected a section with 'target' and 'params', found {keys}")
     target = config["target"]
     for key in config:
-        if key not in ("target", "params"):
+        if key not in ("target", "params", *RATES):
             raise ConfigError(
                 f"unknown key '{key}' beside target '{target}'; its arguments go under 'params'"
             )

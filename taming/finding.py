@@ -5,7 +5,8 @@ What may be named: a folder, a file of either kind in it, "bundled", or a hub id
     runs/name/       config.yaml, weights.safetensors               what training leaves
     anything/        config.json, model.safetensors                 what `save_pretrained` leaves
     logs/time_name/  configs/time-project.yaml, checkpoints/last.ckpt       the original's runs
-    anywhere/        name.ckpt beside name.yaml, model.yaml or config.yaml  its published models
+    anywhere/        configs/model.yaml, ckpts/last.ckpt            its published models
+    anywhere/        name.ckpt beside name.yaml, model.yaml or config.yaml  the same
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +36,13 @@ CONFIGS = (
     "configs/config.yaml",
 )
 STAGES = ("first_stage_config", "cond_stage_config")  # parts that are models of their own
-WEIGHT_FILES = (WEIGHTS, HUB_WEIGHTS, "last.ckpt", "checkpoints/last.ckpt")
+CHECKPOINT_FOLDERS = ("checkpoints", "ckpts")
+WEIGHT_FILES = (
+    WEIGHTS,
+    HUB_WEIGHTS,
+    "last.ckpt",
+    *(f"{folder}/last.ckpt" for folder in CHECKPOINT_FOLDERS),
+)
 
 
 class Found(NamedTuple):
@@ -53,15 +60,20 @@ def find(what: str | Path, config: str | Path | None = None, **hub: Any) -> Foun
     path = BUNDLED if str(what) == "bundled" else Path(what)
     if not path.exists() and str(what).count("/") == 1 and not str(what).startswith("."):
         path = _download(str(what), hub)
+    if path == BUNDLED and not path.is_dir():
+        raise CheckpointError(
+            "no model is bundled with this installation; name one, such as a run directory: "
+            "--model runs/mine"
+        )
     if not path.exists():
-        raise _no_model(what, path / WEIGHTS)
+        raise _no_model(what, path)
     is_config = path.is_file() and path.suffix in CONFIG_SUFFIXES
     if is_config and config is None:
         config = path
     weights = path if path.is_file() and not is_config else _weights_near(path, what)
     if not weights.is_file():
         raise _no_model(what, weights)
-    found = Path(config) if config is not None else _config_near(weights, what)
+    found = Path(config) if config is not None else _config_near(weights)
     if not found.is_file():
         raise _no_model(what, found)
     is_alone = found.stem == weights.stem and weights.stem not in ("model", "weights", "last")
@@ -71,7 +83,7 @@ def find(what: str | Path, config: str | Path | None = None, **hub: Any) -> Foun
 def run_folder(weights: Path) -> Path:
     """The folder that a file of weights belongs to."""
     parent = weights.absolute().parent
-    return parent.parent if parent.name == "checkpoints" else parent
+    return parent.parent if parent.name in CHECKPOINT_FOLDERS else parent
 
 
 def _weights_near(path: Path, what: str | Path) -> Path:
@@ -84,21 +96,22 @@ def _weights_near(path: Path, what: str | Path) -> Path:
     for candidate in [*stems, *(folder / name for name in WEIGHT_FILES)]:
         if candidate.is_file():
             return candidate
-    others = [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")]
+    patterns = ("*.ckpt", *(f"{inside}/*.ckpt" for inside in CHECKPOINT_FOLDERS))
+    others = [found for pattern in patterns for found in folder.glob(pattern)]
     if len(others) > 1:
         listed = ", ".join(str(other.relative_to(folder)) for other in sorted(others)[:6])
         raise CheckpointError(f"{what} holds several checkpoints; name one of them: {listed}")
     return others[0] if others else folder / WEIGHTS
 
 
-def _config_near(weights: Path, what: str | Path) -> Path:
+def _config_near(weights: Path) -> Path:
     """The configuration of a file of weights: of the same name, beside it, or of its run."""
     for candidate in _configs(weights):
         return candidate
     if weights.suffix == ".safetensors":
         return run_folder(weights) / CONFIG
     raise CheckpointError(
-        f"{what}: {weights} has no configuration; put its YAML beside it as "
+        f"{weights} has no configuration; put its YAML beside it as "
         f"{weights.with_suffix('.yaml').name}"
     )
 

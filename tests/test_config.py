@@ -97,6 +97,17 @@ def test_own_packages_are_trusted_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     assert get_obj_from_str("decimal.Decimal").__name__ == "Decimal"
 
 
+@pytest.mark.parametrize("rate", ["base_learning_rate", "learning_rate"])
+def test_the_model_section_of_a_training_builds_as_it_is(rate: str) -> None:
+    """Scripts hand over `config.model` of a published YAML, which was refused."""
+    assert isinstance(instantiate_from_config({**LINEAR, rate: 4.5e-6}), torch.nn.Linear)
+
+
+def test_what_stands_beside_params_by_mistake_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'bias' beside target"):
+        instantiate_from_config({**LINEAR, "bias": False})
+
+
 def test_unknown_params_name_the_nearest() -> None:
     wrong = {"target": "torch.nn.Linear", "params": {"in_featurs": 2, "out_features": 3}}
     with pytest.raises(ConfigError, match=r"'in_featurs'; did you mean 'in_features'"):

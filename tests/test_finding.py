@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from taming import finding
 from taming.checkpoint import CheckpointError
 from taming.finding import Found, find
 
@@ -54,6 +55,10 @@ def test_an_older_checkpoint_of_a_run_may_be_named(tmp_path: Path) -> None:
         (["model.yaml", "last.ckpt"], "", "model.yaml", "last.ckpt", "files"),
         (["configs/model.yaml", "checkpoints/last.ckpt"], "", "configs/model.yaml",
          "checkpoints/last.ckpt", "files"),
+        (["configs/model.yaml", "ckpts/last.ckpt"], "", "configs/model.yaml", "ckpts/last.ckpt",
+         "files"),
+        (["configs/model.yaml", "ckpts/last.ckpt"], "ckpts/last.ckpt", "configs/model.yaml",
+         "ckpts/last.ckpt", "files"),
         (["config.json", "model.safetensors"], "", "config.json", "model.safetensors", "files"),
         (["config.yaml", "weights.safetensors", "checkpoints/last.ckpt"], "", "config.yaml",
          "weights.safetensors", "files"),
@@ -98,3 +103,11 @@ def test_a_name_that_is_not_there_is_never_its_neighbour(tmp_path: Path) -> None
     make(tmp_path, "config.yaml", "weights.safetensors")
     with pytest.raises(CheckpointError, match=r"last\.ckpt is no model"):
         find(tmp_path / "last.ckpt")
+
+
+def test_where_nothing_is_bundled_a_model_has_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "BUNDLED", tmp_path / "bundled")
+    with pytest.raises(CheckpointError, match=r"no model is bundled .* --model runs/mine"):
+        find("bundled")

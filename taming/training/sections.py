@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from taming.config import ConfigError, from_mapping, get_obj_from_str, nearest
+from taming.config import RATES, ConfigError, from_mapping, get_obj_from_str, nearest
 from taming.finding import for_inference
 from taming.loading import expand_first_stage
 from taming.training.codes_data import CodesData
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 SECTIONS = ("name", "seed", "model", "data", "training", "trainer")
 SECTION = ("target", "params")  # of an object; `model` has its learning rate beside them
-RATES = ("learning_rate", "base_learning_rate")
 
 
 def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
