@@ -21,7 +21,7 @@ from taming.config import from_mapping, instantiate_from_config
 from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
 from taming.first_stage.hub import HubMixin
 from taming.first_stage.losses import VQLPIPSWithDiscriminator
-from taming.first_stage.plain_module import PlainModule
+from taming.first_stage.published_calls import PublishedCalls
 from taming.first_stage.quantize import VectorQuantizer2
 from taming.first_stage.quantize_base import Quantized, Quantizer
 from taming.first_stage.quantize_gumbel import GumbelQuantizer
@@ -30,7 +30,7 @@ from taming.first_stage.quantize_published import EMAVectorQuantizer, GumbelQuan
 logger = logging.getLogger(__name__)
 
 
-class VQModel(HubMixin, PlainModule):
+class VQModel(HubMixin, PublishedCalls):
     """Images in [-1, 1] to codes in [0, V) and back; H and W are multiples of `downsample_factor`.
 
     `quantizer` is `{target, params}` of any `Quantizer`; it is given V = `n_embed` as `n_e` and

@@ -25,7 +25,7 @@ from taming.config import instantiate_from_config
 from taming.first_stage.plain_module import PlainModule
 from taming.first_stage.vqgan import VQModel
 from taming.sampling.autoregressive import NextLogits
-from taming.sampling.filters import draw
+from taming.sampling.filters import Filters, apply_filters, draw
 from taming.transformer import net2net_log
 from taming.transformer.gpt import GPT
 from taming.transformer.gpt_decoder import (
@@ -213,6 +213,10 @@ class Net2NetTransformer(PlainModule):
         logits = logits[:, c.shape[1] - 1 :, : self.first_stage_model.codebook_size]
         return draw(logits, filters, seeds(x.shape[0]))
 
+    def top_k_logits(self, logits: Tensor, k: int) -> Tensor:
+        """Logits (..., V), float32, with all but the k highest at -inf; notebooks draw by it."""
+        return apply_filters(logits, Filters(top_k=k))
+
     # --- batches and pictures of them ---
 
     def get_input(self, key: str, batch: Mapping[str, Any]) -> Tensor:
@@ -227,6 +231,11 @@ class Net2NetTransformer(PlainModule):
         c = self.get_input(self.cond_stage_key, batch)
         return x[:N], c[:N]
 
-    def log_images(self, batch: Mapping[str, Any], **options: Any) -> dict[str, Tensor]:
-        """Pictures (B,3,H,W) of what goes in and what comes out; see `net2net_log`."""
+    def log_images(
+        self, batch: Mapping[str, Any], split: str = "train", **options: Any
+    ) -> dict[str, Tensor]:
+        """Pictures (B,3,H,W) of what goes in and what comes out; see `net2net_log`.
+
+        `split` is what the published logger says; nothing depends on it.
+        """
         return net2net_log.log_images(self, batch, **options)

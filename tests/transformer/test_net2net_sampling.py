@@ -100,3 +100,9 @@ def test_a_short_condition_takes_real_noise_in_one_pass(net2net) -> None:
     model.transformer.register_forward_hook(lambda *_: passes.append(1))
     assert model.sample(tokens(0), tokens(1), T, sample=True).shape == (2, T)
     assert passes == [1]
+
+
+def test_top_k_logits_leave_the_k_highest() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
+    expected = torch.tensor([[-torch.inf, 3.0, -torch.inf, 2.0]])
+    assert torch.equal(Net2NetTransformer.top_k_logits(None, logits, 2), expected)  # type: ignore[arg-type]
