@@ -245,6 +245,7 @@ def load_weights(
     state: Mapping[str, Tensor],
     ignore: Iterable[str] = (),
     source: str = "",
+    share: bool = False,  # use the tensors of `state` in place of the module's, where types agree
 ) -> LoadReport:
     """Copies `state` into `module`; CheckpointError, before anything is copied, if it does not fit.
 
@@ -270,6 +271,7 @@ def load_weights(
     matched = [k for k in given if k in own]
     # Parameters on the meta device have no memory to copy into: they are replaced.
     assign = any(own[k].is_meta for k in matched)
+    assign |= share and all(given[k].dtype == own[k].dtype for k in matched)
     module.load_state_dict({k: given[k] for k in matched}, strict=False, assign=assign)
     name = source or "state dict"
     logger.info("%s: %d tensors into %s", name, len(matched), type(module).__name__)

@@ -26,7 +26,7 @@ Words = Annotated[
 ]
 Model = Annotated[str, Option("--model", "-m", help="Run directory, checkpoint, or 'bundled'.")]
 Device = Annotated[str, Option(help="cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[str, Option(help="float32, or bf16: faster, other rounding.")]
+Precision = Annotated[str, Option(help="float32, or bf16, int8: faster, other rounding.")]
 Out = Annotated[Path, Option("--out", "-o", help="A folder, or a file such as picture.png.")]
 WindowRule = Annotated[
     str | None,

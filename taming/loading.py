@@ -21,14 +21,16 @@ from taming.finding import CONFIG, WEIGHTS, Found, find, for_inference, model_se
 from taming.first_stage.vqgan import VQModel
 from taming.pipeline import Pipeline
 from taming.prefix_pipeline import PrefixPipeline
+from taming.transformer.gpt_decoder import pack_gpt
 from taming.transformer.multi_task import MultiTaskTransformer
 from taming.transformer.net2net import Net2NetTransformer
+from taming.transformer.prepared import can_pack, pack
 
 __all__ = ["CONFIG", "WEIGHTS", "expand_first_stage", "for_inference", "load", "load_model"]
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("float32", "bf16", "int8")
 Model = MultiTaskTransformer | Net2NetTransformer | VQModel
 
 
@@ -41,16 +43,37 @@ def load(
 ) -> Pipeline | PrefixPipeline:
     """A pipeline from "bundled", a run directory, a file of weights, or a hub id "owner/name".
 
-    `precision` is "float32" or "bf16" (half the memory, several times faster on processors with
-    bf16 units; pictures differ by rounding).
+    `precision` is "float32", "bf16" (half the memory, faster; pictures differ by rounding) or
+    "int8" (8 bits for the weights of the transformer's layers, on x86 processors; they differ
+    more). Smaller weights are read in less time, which is what painting waits for.
     """
     if precision not in PRECISIONS:
         raise ValueError(f'precision is "{precision}"; give one of {", ".join(PRECISIONS)}')
     found = find(what, config)
-    model = load_model(found).to(device, PRECISIONS[precision])
+    model = lighten(load_model(found), precision, torch.device(device))
     if isinstance(model, Net2NetTransformer):
         return PrefixPipeline(model, name=found.name)
     return Pipeline(model, name=found.name)
+
+
+def lighten(model: Model, precision: str, device: torch.device) -> Model:
+    """The model on its device, in less memory, changed in place; it cannot be trained any more."""
+    if precision == "int8":
+        if device.type != "cpu" or not can_pack():
+            raise ValueError('precision "int8" needs an x86 processor; use "bf16"')
+        if isinstance(model, VQModel):
+            raise ValueError('precision "int8" is for second stages; use "bf16" for a first stage')
+    parts: list[torch.nn.Module] = [model]
+    if isinstance(model, Net2NetTransformer) and device.type == "cpu" and can_pack():
+        if precision != "float32":
+            pack_gpt(model.transformer, "int8" if precision == "int8" else "bf16")
+            parts = [part for part in model.children() if part is not model.transformer]
+    elif isinstance(model, MultiTaskTransformer) and precision == "int8":
+        pack(model.transformer.content, "int8")
+        pack(model.transformer.query_blocks, "int8")
+    for part in parts:
+        part.to(device, torch.bfloat16 if precision == "bf16" else None)
+    return model
 
 
 def load_model(what: str | Path | Found) -> Model:
@@ -59,7 +82,8 @@ def load_model(what: str | Path | Found) -> Model:
     model = instantiate_from_config(for_inference(model_section(found.config)))
     if not isinstance(model, Model):
         raise ConfigError(f"{found.config} describes a {type(model).__name__}, which cannot paint")
-    load_weights(model, read_state_dict(found.weights), source=str(found.weights))
+    # Shared with the file, which is mapped: in memory once, and read when they are used.
+    load_weights(model, read_state_dict(found.weights), source=str(found.weights), share=True)
     return model.eval().requires_grad_(False)
 
 

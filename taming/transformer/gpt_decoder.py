@@ -21,11 +21,18 @@ from taming.sampling.autoregressive import sample as sample_codes
 from taming.sampling.filters import Filters
 from taming.transformer.cache import KVCache, LayerCache
 from taming.transformer.gpt import GPT, Block, visible
-from taming.transformer.prepared import Linear, SharedLinear, prepare
+from taming.transformer.prepared import (
+    Linear,
+    PackedLinear,
+    Packing,
+    pack,
+    prepare,
+    prepare_batches,
+)
 
 
 class PreparedBlock:
-    """One layer's weights as decoding wants them: query, key and value in one matrix."""
+    """One layer's weights as decoding wants them."""
 
     def __init__(self, block: Block) -> None:
         attention, mlp = block.attn, block.mlp
@@ -49,11 +56,10 @@ class PreparedBlock:
 
 
 class PreparedGPT:
-    """The weights of a GPT, laid out once for any number of decoders.
+    """The weights of a GPT as decoding wants them, for any number of decoders.
 
-    They are those of the model, not copies: queries, keys and values become parts of one matrix.
-    Batches make a copy laid out for them, kept from the first one on. Moving the model to another
-    device or type makes this stale.
+    They are those of the model, not copies. Batches make a copy laid out for them, kept from the
+    first one on; training makes that one stale.
     """
 
     def __init__(self, gpt: GPT) -> None:
@@ -65,8 +71,7 @@ class PreparedGPT:
         """Room for `block_size` tokens."""
         if batch > 1:
             for layer in [self.head, *(each for block in self.blocks for each in block.layers())]:
-                if isinstance(layer, SharedLinear):
-                    layer.prepare_batches()
+                prepare_batches(layer)
         config, weight = self.gpt.config, self.gpt.tok_emb.weight
         kind = weight.device.type
         is_mixed = torch.is_autocast_enabled(kind)
@@ -89,6 +94,12 @@ class PreparedGPT:
     def logits(self, features: Tensor, codebook_size: int | None = None) -> Tensor:
         """(B, m, C) -> float32 (B, m, V), V the first `codebook_size` rows of the head."""
         return self.head(features)[..., :codebook_size].float()
+
+
+def pack_gpt(gpt: GPT, packing: Packing) -> None:
+    """Weights in 16 or 8 bits, in place; those of the head in 16, as logits feel them directly."""
+    pack(gpt.blocks, packing)
+    setattr(gpt, "head", PackedLinear(gpt.head, "bf16"))  # noqa: B010 - no longer what it was typed
 
 
 class _Sequence:

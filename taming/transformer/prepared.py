@@ -2,7 +2,7 @@
 
 At one row a matrix product reads every weight once and computes almost nothing: its time is bytes /
 bandwidth, if the kernel uses all cores and all of the bandwidth, which the ones for large products
-do not. Three forms, chosen by what they save:
+do not. Three forms:
 
     float32   the module's own weights, no copy; batches get a copy laid out for them
     bf16      16 bits a weight in place of 32: `PackedLinear`, computed in float32
@@ -80,8 +80,11 @@ class SharedLinear:
         return linear(x, self.weight, self.bias, None if is_one else self.for_batches)
 
 
-class _SideBySide:
-    """Several layers of one input, their outputs one behind the other."""
+class SideBySide:
+    """Several layers of one input, their outputs one behind the other.
+
+    One matrix would save 1 % of a step, and cost a copy of its weights.
+    """
 
     def __init__(self, layers: list[Linear]) -> None:
         self.layers = layers
@@ -91,38 +94,19 @@ class _SideBySide:
 
 
 def prepare(*layers: nn.Module) -> Linear:
-    """One callable for a layer, or for several of one input, whose outputs stand side by side.
-
-    Weights of float layers become parts of one matrix: the parameters stay, and share its memory.
-    """
-    if not all(isinstance(layer, nn.Linear) for layer in layers):
-        return layers[0] if len(layers) == 1 else _SideBySide(list(layers))
-    if len(layers) == 1:
-        return SharedLinear(layers[0].weight, layers[0].bias)  # pyright: ignore[reportArgumentType]
-    weight = _join([layer.weight for layer in layers])  # pyright: ignore[reportArgumentType]
-    has_bias = layers[0].bias is not None
-    return SharedLinear(weight, _join([layer.bias for layer in layers]) if has_bias else None)  # pyright: ignore[reportArgumentType]
+    """One callable for a layer, or for several of one input, whose outputs stand side by side."""
+    prepared: list[Linear] = [
+        SharedLinear(layer.weight, layer.bias) if isinstance(layer, nn.Linear) else layer
+        for layer in layers
+    ]
+    return prepared[0] if len(prepared) == 1 else SideBySide(prepared)
 
 
-@torch.inference_mode(False)  # or training could not use the parameters any more
-@torch.no_grad()
-def _join(parameters: list[nn.Parameter]) -> Tensor:
-    """One matrix whose parts the parameters become; the same one if they are already."""
-    first = parameters[0]
-    start, rows = first.storage_offset(), sum(len(each) for each in parameters)
-    ends = start
-    for each in parameters:
-        is_next = each.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not (is_next and each.is_contiguous() and each.storage_offset() == ends):
-            joined = torch.cat([each.detach() for each in parameters])
-            for own, part in zip(
-                parameters, joined.split([len(each) for each in parameters]), strict=True
-            ):
-                own.data = part
-            return joined
-        ends += each.numel()
-    shape = (rows, *first.shape[1:])
-    return first.detach().as_strided(shape, first.stride(), start)
+def prepare_batches(layer: Linear) -> None:
+    """Lays out what `prepare` gave for several rows; packed layers are as they are."""
+    for each in layer.layers if isinstance(layer, SideBySide) else [layer]:
+        if isinstance(each, SharedLinear):
+            each.prepare_batches()
 
 
 # --- 16 and 8 bits a weight ----------------------------------------------------------------------
@@ -208,19 +192,9 @@ def _engine() -> Iterator[None]:
         torch.backends.quantized.engine = engine
 
 
-def pack(module: nn.Module, packing: Packing, keep: tuple[str, ...] = ()) -> nn.Module:
-    """Replaces the linear layers below `module`, one by one; those of `keep` in 16 bits.
-
-    ValueError where the processor has no kernels for 8 bits; 16 bits are then bfloat16.
-    """
-    if not can_pack():
-        if packing == "int8":
-            raise ValueError('precision "int8" needs an x86 processor; use "bf16"')
-        return module.to(torch.bfloat16)
+def pack(module: nn.Module, packing: Packing) -> None:
+    """Replaces the linear layers below `module`, one by one: memory falls as it goes."""
     for name, child in list(module.named_modules()):
-        if not name or not isinstance(child, nn.Linear):
-            continue
-        parent, _, own = name.rpartition(".")
-        chosen: Packing = "bf16" if name in keep else packing
-        setattr(module.get_submodule(parent), own, PackedLinear(child, chosen))
-    return module
+        if name and isinstance(child, nn.Linear):
+            parent, _, own = name.rpartition(".")
+            setattr(module.get_submodule(parent), own, PackedLinear(child, packing))

@@ -1,5 +1,7 @@
 """Laws of decoding the published transformer: cached equals naive equals one pass over it all."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,8 +15,10 @@ from taming.transformer.gpt_decoder import (
     NaiveGPTDecoder,
     PreparedGPT,
     continue_codes,
+    pack_gpt,
     sample_with_past,
 )
+from taming.transformer.prepared import can_pack
 
 V, L, P, T = 13, 12, 3, 9  # the last code needs no place: P + T - 1 < L
 KINDS = [GPTDecoder, NaiveGPTDecoder]
@@ -162,6 +166,38 @@ def test_under_autocast_the_cache_is_in_bf16_and_logits_in_float32(gpt) -> None:
 def test_weights_in_bf16_decode_as_they_are(gpt) -> None:
     small = GPT(V, L, n_layer=1, n_head=2, n_embd=16).bfloat16()
     assert GPTDecoder(small, draw(P))(draw(0), draw(0), places()[:, :1]).dtype == torch.float32
+
+
+# --- packed weights ------------------------------------------------------------------------------
+
+needs_packing = pytest.mark.skipif(not can_pack(), reason="no kernels for packed weights here")
+
+
+@needs_packing
+@pytest.mark.parametrize(("packing", "bound"), [("bf16", 2e-3), ("int8", 0.1)])
+def test_packed_logits_drift_within_bounds(packing, bound, gpt) -> None:
+    packed = copy.deepcopy(gpt)
+    pack_gpt(packed, packing)
+    prefix, codes = draw(P), draw(T, seed=2)
+    sizes = [0, *[1] * (T - 1)]
+    exact = answers(GPTDecoder(gpt, prefix), codes, places(), sizes)
+    drift = (answers(GPTDecoder(packed, prefix), codes, places(), sizes) - exact).norm()
+    assert 0 < drift / exact.norm() < bound
+
+
+@needs_packing
+def test_cached_equals_naive_in_16_bits(gpt) -> None:
+    packed = copy.deepcopy(gpt)
+    pack_gpt(packed, "bf16")
+    assert torch.equal(*(paint(kind(packed, draw(P)), [5, 6]) for kind in KINDS))
+
+
+def test_preparing_copies_no_weights_for_one_picture(gpt) -> None:
+    prepared = PreparedGPT(gpt)
+    prepared.new_cache(1)
+    (layer, *_) = prepared.blocks[0].layers()[1:]
+    assert layer.weight.data_ptr() == gpt.blocks[0].attn.proj.weight.data_ptr()
+    assert layer.for_batches is None
 
 
 # --- unmasked front ------------------------------------------------------------------------------
