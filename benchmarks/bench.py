@@ -63,7 +63,7 @@ def measure(names: Sequence[str], is_quick: bool) -> tuple[dict[str, Any], list[
     ):
 
         def told(text: str) -> None:
-            console.print(f"[dim]{time.monotonic() - began:5.0f} s  {text}[/]")
+            console.print(f"[dim]{time.monotonic() - began:5.0f} s  {text}[/]", soft_wrap=True)
 
         context.report = told
         for name in names:

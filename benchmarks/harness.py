@@ -78,18 +78,15 @@ class Paired(NamedTuple):
 
     ours: float  # median, seconds
     peer: float  # median, seconds
-    ratio: float  # peer / ours
+    ratio: float  # peer / ours, the median over the pairs
     spread: tuple[float, float]  # quartiles of the ratio over the pairs
 
 
 def summarize(ours: list[float], peer: list[float]) -> Paired:
     """The n-th of `ours` was measured beside the n-th of `peer`."""
     ratios = [theirs / mine for mine, theirs in zip(ours, peer, strict=True)]
-    a, b = statistics.median(ours), statistics.median(peer)
-    low, high = torch.tensor(ratios, dtype=torch.float64).quantile(
-        torch.tensor([0.25, 0.75]).double()
-    )
-    return Paired(a, b, b / a, (float(low), float(high)))
+    low, middle, high = torch.tensor(ratios).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    return Paired(statistics.median(ours), statistics.median(peer), middle, (low, high))
 
 
 class PeerTimer:

@@ -39,7 +39,9 @@ def first_stage(context: Context) -> Row:
         return Row(name=name, ours=None, unit="ms", note="diffusers is not installed.")
     context.report(name)
     model = VQModel(**F16).eval()
-    peer: Any = Theirs.from_pretrained(save_diffusers(model, context.folder / "f16"))
+    peer: Any = Theirs.from_pretrained(
+        save_diffusers(model, context.folder / "f16"), low_cpu_mem_usage=False
+    )
     z_q = model.lookup(torch.randint(V, (1, 16, 16)))
 
     def ours() -> Tensor:
