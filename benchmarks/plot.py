@@ -25,7 +25,7 @@ def draw(curves: Sequence[Curve], out: Path) -> None:
         raise ImportError('the figure needs matplotlib: pip install "taming[eval]"') from error
     matplotlib.use("agg")
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     grouped = panels(curves)
     columns = min(3, len(grouped))
@@ -39,9 +39,10 @@ def draw(curves: Sequence[Curve], out: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xticks(ticks)
-        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         for which in (axis.xaxis, axis.yaxis):
-            which.set_major_formatter(ScalarFormatter())
+            which.set_minor_locator(NullLocator())
+            which.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_title(work, fontsize=9)
         axis.set_xlabel(against, fontsize=8)
         axis.set_ylabel("seconds", fontsize=8)

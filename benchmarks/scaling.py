@@ -23,6 +23,7 @@ from taming.transformer.prepared import pack
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)  # pixels; pictures
 F = 16  # pixels a code, one side
 SMALL = 128  # pixels, of the panels against the number of pictures
+BY_SIZE, BY_BATCH = "picture, px", "pictures"
 ORIGINAL = "original, float32"
 Make = Callable[[int, int], tuple[Callable[[], object], int]]  # (pixels, pictures) -> work, times
 
@@ -37,10 +38,10 @@ def curves(context: Context) -> list[Curve]:
             context.report(f"figure: {work}, {side}")
             by_size = [(size, 1) for size in sizes]
             by_batch = [(SMALL, batch) for batch in BATCHES]
-            found.append(curve(context, work, "picture, px", side, make, by_size, list(sizes)))
+            found.append(curve(context, work, BY_SIZE, side, make, by_size, list(sizes)))
             title = f"{work}, {SMALL} px"
-            found.append(curve(context, title, "pictures", side, make, by_batch, list(BATCHES)))
-    return found
+            found.append(curve(context, title, BY_BATCH, side, make, by_batch, list(BATCHES)))
+    return sorted(found, key=lambda each: each.against == BY_BATCH)  # a row of panels for each
 
 
 def curve(
