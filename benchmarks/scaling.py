@@ -17,8 +17,7 @@ from benchmarks.published_sizes import F16, GPT, PREFIX
 from taming.first_stage.vqgan import VQModel
 from taming.sampling.filters import Filters
 from taming.transformer import gpt
-from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, continue_codes
-from taming.transformer.prepared import pack
+from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, continue_codes, pack_gpt
 
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)  # pixels; pictures
 F = 16  # pixels a code, one side
@@ -115,7 +114,7 @@ def sampling(context: Context) -> tuple[str, dict[str, Make]]:
     for name in ("float32", "bf16", "int8"):
         model = gpt.GPT(**GPT).eval()
         if name != "float32":
-            pack(model, name)
+            pack_gpt(model, name)
         sides[f"ours, {name}"] = our_codes(PreparedGPT(model))
     return SAMPLING, sides
 
