@@ -211,7 +211,7 @@ class Level(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, level: int, channels: int, blocks: int) -> None:
         super().__init__()
-        width = config.width(level)
+        width = self.width = config.width(level)
         self.block = nn.ModuleList(
             residual_block(config, channels if i == 0 else width, width) for i in range(blocks)
         )
