@@ -296,16 +296,16 @@ def _misfit(
     expected: int,
     model: str,
 ) -> str:
-    lines = [f"{source or 'state dict'} does not fit this {model} ({expected} tensors)"]
+    lines = [f"{source or 'state dict'} does not fit this {model} ({expected} tensors):"]
     for what, keys in (
         ("missing from the file", missing),
         ("of another shape", other_shape),
         ("not known to the model", left_over),
     ):
         if keys:
-            lines.append(f"  {len(keys)} {what}: {_listed(keys)}")
+            lines.append(f"  {len(keys)} {what}: {_listed(keys)};")
     lines.append(
-        "  Check that the configuration belongs to the checkpoint, or name the keys (or their "
+        "  check that the configuration belongs to the checkpoint, or name the keys (or their "
         "common beginning) in ignore_keys to leave them out"
     )
     return "\n".join(lines)

@@ -148,7 +148,7 @@ class _Translation:
             self._tell(f"{spelt} {value}", f"seed={value}")
         elif option == "--postfix":
             self.postfix = value
-            self._tell(f"{spelt} {value}", f"--name NAME{value}")
+            self._tell(f"{spelt} {value}", f"{value} at the end of --name")
         else:
             self._tell(f"{spelt} {value}", "nothing to say; it never did anything")
 

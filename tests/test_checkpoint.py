@@ -233,6 +233,15 @@ def test_a_file_without_losses_starts_them_afresh() -> None:
         load_weights(target, {**state, "loss.weight": torch.zeros(1, 1)})
 
 
+def test_what_does_not_fit_reads_as_one_sentence_too() -> None:
+    """The command line joins lines; the parts ran into each other."""
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(nn.Linear(2, 1), {"weight": torch.zeros(1, 3), "more": torch.zeros(1)})
+    said = " ".join(str(caught.value).split())
+    assert "fit this Linear (2 tensors): 1 missing from the file: bias; 1 of another" in said
+    assert "not known to the model: more; check that" in said
+
+
 def test_modules_without_memory_take_the_tensors_over() -> None:
     with torch.device("meta"):
         target = model()

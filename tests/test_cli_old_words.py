@@ -139,3 +139,10 @@ def test_what_is_resumed_needs_no_file(trained: list[dict[str, Any]], tmp_path: 
     ((call),) = trained
     assert call["resume"] == tmp_path
     assert call["config"] == {"trainer": {"max_epochs": 6}}
+
+
+def test_a_postfix_is_told_in_words_of_today() -> None:
+    assert (
+        "-f _small is now: _small at the end of --name"
+        in modern_words(["train", "-b", "A.yaml", "-f", "_small"]).notes
+    )

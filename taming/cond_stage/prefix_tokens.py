@@ -37,7 +37,7 @@ class PrefixTokens(nn.Module):
 
 
 class Labelator(PrefixTokens):
-    """Class ids (B,) -> one token (B, 1)."""
+    """Class ids (B,) or (B, 1) -> one token (B, 1)."""
 
     def __init__(self, n_classes: int, quantize_interface: bool = True) -> None:
         super().__init__(quantize_interface)
@@ -49,6 +49,8 @@ class Labelator(PrefixTokens):
 
     def encode(self, c: Tensor) -> Encoded | Tensor:
         """ValueError if an id is not in [0, n_classes)."""
+        if c.ndim == 2 and c.shape[1] == 1:
+            c = c[:, 0]
         if c.ndim != 1:
             raise ValueError(f"classes have shape {tuple(c.shape)}; expected one id per image (B,)")
         if c.numel() and not 0 <= int(c.min()) <= int(c.max()) < self.n_classes:

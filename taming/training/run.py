@@ -184,7 +184,7 @@ def make_trainer(options: Mapping[str, Any], **ours: Any) -> pl.Trainer:
     try:
         return pl.Trainer(**options, **ours)
     except (MisconfigurationException, TypeError, ValueError) as error:
-        remedy = "; without one, leave trainer.accelerator and trainer.devices out"
+        remedy = "; without one: trainer.accelerator=cpu trainer.devices=1"
         is_absent = "backend found" in str(error)
         raise ConfigError(f"trainer: {error}{remedy if is_absent else ''}") from error
 

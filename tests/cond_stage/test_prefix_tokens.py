@@ -20,8 +20,14 @@ def test_a_class_outside_the_vocabulary_is_refused(label) -> None:
 
 
 def test_classes_are_one_id_an_image() -> None:
-    with pytest.raises(ValueError, match=r"shape \(2, 1\)"):
-        Labelator(10).encode(torch.zeros(2, 1))
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
+        Labelator(10).encode(torch.zeros(2, 3))
+
+
+def test_classes_may_stand_in_a_column() -> None:
+    """Scripts of then passed (B, 1)."""
+    _, _, (_, _, tokens) = Labelator(10).encode(torch.tensor([[3], [9]]))
+    assert tokens.tolist() == [[3], [9]]
 
 
 def test_every_image_gets_the_start_token() -> None:

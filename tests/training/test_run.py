@@ -15,6 +15,7 @@ from taming.config import ConfigError, instantiate_from_config, load_config, pla
 from taming.loading import for_inference, load_model
 from taming.training import train
 from taming.training.callbacks import LAST, WEIGHTS, StageCallback
+from taming.training.run import make_trainer
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -195,3 +196,11 @@ def test_kept_weights_are_the_best(tiny: Tiny, tmp_path: Path) -> None:
     last = read_state_dict(folder / LAST)
     same = all(torch.equal(weights[name], last[name]) for name in weights)
     assert same == (best == max(losses))
+
+
+def test_a_device_that_is_not_here_names_settings_that_are() -> None:
+    """A run of then may ask for four GPUs in a file that nobody wrote by hand."""
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=cpu trainer\.devices=1"):
+        make_trainer({"accelerator": "gpu", "devices": [0, 1]})
