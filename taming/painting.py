@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -23,6 +24,7 @@ from taming.checkpoint import tensor_hash
 from taming.cond_stage.holes import fill_hole, known_cells
 from taming.cond_stage.known import Known
 from taming.cond_stage.sources import as_image, to_float
+from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.provenance import attach, describe_tensor, read_record, restore_tensor
 from taming.sampling import UNKNOWN
@@ -50,6 +52,11 @@ class Painter(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @cached_property
+    def prepared(self) -> PreparedFirstStage:
+        """The first stage as pictures are made with it; made at first use, on its device."""
+        return PreparedFirstStage(self.first_stage)
 
     @property
     def fingerprint(self) -> str:
@@ -89,7 +96,7 @@ class Painter(ABC):
         for source in sources:
             pixels = self._for_first_stage(to_float(as_image(source)))
             with torch.inference_mode():
-                decoded = self.first_stage.decode(self.first_stage.encode(pixels).z_q)
+                decoded = self.prepared.decode(self.prepared.encode(pixels).z_q)
             results.append(Image.fromarray(to_uint8(decoded)[0]))
         return results
 
@@ -182,7 +189,7 @@ class Painter(ABC):
         for number, (seed, own) in enumerate(zip(seeds, values, strict=True)):
             with torch.inference_mode():
                 # One by one: a batch rounds its sums differently than a picture painted alone.
-                pixels = to_uint8(self.first_stage.decode_code(painted[number][None]))
+                pixels = to_uint8(self.prepared.decode_code(painted[number][None]))
             image = Image.fromarray(self._keep_known(pixels, own)[0])
             if id(own) not in told:
                 told[id(own)] = {name: describe_tensor(value) for name, value in own.items()}
@@ -211,7 +218,7 @@ class Painter(ABC):
         value = values["known"].to(self.device)
         mask = Known.mask(value)
         filled = self._for_first_stage(fill_hole(value[:3], mask))
-        encoded = self.first_stage.indices(filled)  # (1, h, w)
+        encoded = self.prepared.indices(filled)  # (1, h, w)
         return torch.where(known_cells(mask, self.first_stage.downsample_factor), encoded, unknown)
 
     def _keep_known(self, pixels: np.ndarray, values: Mapping[str, Tensor]) -> np.ndarray:

@@ -142,7 +142,7 @@ class Pipeline(Painter):
             raise ValueError(f"share is {share}; give a number above 0 and up to 1")
         pixels = as_image(image)
         values, size = self._read(conditions, pixels.shape[:2])
-        codes = self.first_stage.indices(self._for_first_stage(to_float(pixels)))[0]  # (h, w)
+        codes = self.prepared.indices(self._for_first_stage(to_float(pixels)))[0]  # (h, w)
         settings = _settings(size, steps, guidance, temperature, top_k, top_p, share)
         return self._paint(settings, values, codes, as_seeds(seeds), progress)
 

@@ -17,13 +17,13 @@ SIZE = (16, 24)
 def painted_codes(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline) -> list[torch.Tensor]:
     """What the pipeline hands to the first stage from now on."""
     seen: list[torch.Tensor] = []
-    decode = pipeline.first_stage.decode_code
+    decode = pipeline.prepared.decode_code
 
     def keep(codes: torch.Tensor) -> torch.Tensor:
         seen.append(codes.clone())
         return decode(codes)
 
-    monkeypatch.setattr(pipeline.first_stage, "decode_code", keep)
+    monkeypatch.setattr(pipeline.prepared, "decode_code", keep)
     return seen
 
 

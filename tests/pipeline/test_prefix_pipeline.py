@@ -39,13 +39,13 @@ def each(request: pytest.FixtureRequest, prefix_pipeline) -> tuple[Any, dict[str
 def painted_codes(monkeypatch: pytest.MonkeyPatch, pipeline: Any) -> list[Tensor]:
     """What the pipeline hands to the first stage from now on."""
     seen: list[Tensor] = []
-    decode = pipeline.first_stage.decode_code
+    decode = pipeline.prepared.decode_code
 
     def keep(codes: Tensor) -> Tensor:
         seen.append(codes[0].clone())
         return decode(codes)
 
-    monkeypatch.setattr(pipeline.first_stage, "decode_code", keep)
+    monkeypatch.setattr(pipeline.prepared, "decode_code", keep)
     return seen
 
 
