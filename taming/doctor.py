@@ -1,13 +1,15 @@
 """What is installed, what the machine offers, and what stands in the way: `taming doctor`.
 
-Reads metadata of packages and asks PyTorch about devices; changes nothing and trains nothing. The
-one thing that breaks silently is a second distribution with a folder `taming/`: several packages
-on the index carry copies of CompVis taming-transformers under this name, pip lays their files over
-ours without a word, and removing them removes ours.
+Reads metadata of packages and asks PyTorch about devices; changes nothing and trains nothing. Two
+things break silently. A second distribution with a folder `taming/`: several packages on the index
+carry copies of CompVis taming-transformers under this name, pip lays their files over ours without
+a word, and removing them removes ours; so nothing here relies on `taming/__init__.py` being ours.
+And a torchvision built for another PyTorch, which fails when Lightning or transformers import it.
 """
 
 import base64
 import hashlib
+import importlib
 import os
 import platform
 import re
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAME = "taming"
+HERE = Path(__file__)
 EXTRAS = {  # what each is for, as setup.py says
     "train": "shards of codes, curves, further quantizers, networks for the perceptual loss",
     "text": "painting from words",
@@ -48,7 +51,7 @@ def examine() -> dict[str, list[Finding]]:
     except metadata.PackageNotFoundError:
         own = None
     return {
-        "Packages": [*versions(), *requirements(own)],
+        "Packages": [*versions(), *requirements(own), *companions()],
         "Extras": extras(own),
         "Processor": processor(),
         "Devices": devices(),
@@ -64,9 +67,9 @@ def problems(found: dict[str, list[Finding]]) -> list[Finding]:
 
 
 def versions() -> list[Finding]:
-    folder = str(Path(taming.__file__).parent)
+    folder = str(HERE.parent)
     return [
-        Finding(NAME, taming.__version__, folder),
+        Finding(NAME, getattr(taming, "__version__", "unknown"), folder),
         Finding("Python", platform.python_version(), platform.platform()),
     ]
 
@@ -74,7 +77,7 @@ def versions() -> list[Finding]:
 def requirements(own: metadata.Distribution | None) -> list[Finding]:
     """The base packages; one that is missing or of another version is a problem."""
     if own is None:
-        remedy = f"it runs from its folder; pip install -e {Path(taming.__file__).parents[1]}"
+        remedy = f"it runs from its folder; pip install -e {HERE.parents[1]}"
         return [Finding("installed", "no", remedy)]
     found = []
     for needed in _needed(own, extra=""):
@@ -83,6 +86,24 @@ def requirements(own: metadata.Distribution | None) -> list[Finding]:
         remedy = "" if fits else f'needs {needed.specifier or "any"}; pip install "{needed}"'
         found.append(Finding(needed.name, version or "missing", remedy, not fits))
     return found
+
+
+def companions() -> list[Finding]:
+    """What other packages bring and import whole, if it is there: a problem where it fails."""
+    version = _version("torchvision")
+    if version is None:
+        return []
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        remedy = (
+            f"fails on import ({reason}), and so do Lightning and transformers, which import it; "
+            f"it is built for another PyTorch than {_version('torch')}, and nothing of {NAME} "
+            "needs it: pip uninstall torchvision"
+        )
+        return [Finding("torchvision", version, remedy, is_problem=True)]
+    return [Finding("torchvision", version)]
 
 
 def extras(own: metadata.Distribution | None) -> list[Finding]:
@@ -123,11 +144,14 @@ def processor() -> list[Finding]:
     found = [Finding("cores", str(os.cpu_count()), platform.processor() or platform.machine())]
     try:
         import torch
-
-        from taming.training.settings import has_bf16_units, has_instructions
     except (ImportError, OSError) as error:  # OSError: a library of it that does not load
         reason = " ".join(str(error).split())
         return [*found, Finding("PyTorch", "cannot be imported", f"{reason}; reinstall it", True)]
+    try:
+        from taming.training.settings import has_bf16_units, has_instructions
+    except (ImportError, AttributeError) as error:  # another package's files among ours
+        reason = " ".join(str(error).split())
+        return [*found, Finding(f"{NAME}.training", "cannot be imported", reason, True)]
     bf16 = has_bf16_units(torch.device("cpu"))
     found += [
         Finding("threads", str(torch.get_num_threads()), "used by PyTorch for one operation"),
@@ -146,7 +170,7 @@ def devices() -> list[Finding]:
         import torch
 
         from taming.training.settings import has_bf16_units
-    except (ImportError, OSError):
+    except (ImportError, OSError, AttributeError):
         return []
     found = []
     for number in range(torch.cuda.device_count()):

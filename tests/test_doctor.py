@@ -163,3 +163,33 @@ def test_everything_is_examined_here() -> None:
     found = doctor.examine()
     assert list(found) == ["Packages", "Extras", "Processor", "Devices", "Files of taming"]
     assert all(found.values())
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("operator torchvision::nms does not exist"), OSError("no such library")]
+)
+def test_a_torchvision_for_another_pytorch_is_a_problem(
+    error: Exception, installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It broke every training, and nothing stood in the way."""
+
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    assert doctor.companions() == []
+    installed.update(torchvision="0.28.0", torch="2.13.0+cpu")
+    (found,) = doctor.companions()
+    assert found.is_problem
+    assert str(error) in found.note
+    assert "pip uninstall torchvision" in found.note
+
+
+def test_files_of_another_package_among_ours_are_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published package, installed over ours, empties `taming/__init__.py`."""
+    monkeypatch.delattr(doctor.taming, "__version__")
+    monkeypatch.delattr(doctor.taming, "__file__")
+    monkeypatch.setitem(sys.modules, "taming.training.settings", None)
+    found = doctor.examine()
+    assert found["Packages"][0].value == "unknown"
+    assert [f.subject for f in found["Processor"] if f.is_problem] == ["taming.training"]
