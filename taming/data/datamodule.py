@@ -233,9 +233,10 @@ class ImageData(ResumableData):
 
     def held_out(self, count: int) -> dict[str, Any] | None:
         """A batch of pictures spread over the held-out sets, of the size of the first."""
-        mix = self.validation
-        if mix is None:
-            return None
+        return None if self.validation is None else self._spread(self.validation, count)
+
+    @staticmethod
+    def _spread(mix: Mix, count: int) -> dict[str, Any]:
         chosen = np.linspace(0, len(mix) - 1, count).round().astype(int)
         samples = [mix[int(index)] for index in chosen]
         size = samples[0]["image"].shape

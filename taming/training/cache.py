@@ -3,8 +3,9 @@
 Encoding a picture costs more than learning from its codes, so each picture is drawn and encoded a
 few times before training. A record is one draw: codes, the crop as uint8, its maps, joints, caption
 and whatever a condition computes once (the embedding of a caption), all after the same transform.
-Records lie in litdata shards, one folder for each set. The index holds a fingerprint of the first
-stage's weights and of the data settings: a cache that belongs to others is refused, not used.
+Records of the published second stage, which draws nothing when it reads, are tokens alone
+(`sequences.py`). They lie in litdata shards, one folder for each set. The index holds a fingerprint
+of the first stage's weights and of the data settings: a cache that belongs to others is refused.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ INDEX = "cache.json"
 CHUNK_BYTES = 64 << 20
 REMEDY = "remove that folder, or name another with data.params.codes.cache"
 Progress = Callable[[int, int], None]  # records done, records in all
+Encode = Callable[
+    [list[dict[str, Any]]], Iterator[dict[str, Any]]
+]  # samples of one size -> records
 
 
 class CacheError(ValueError):
@@ -88,11 +92,15 @@ class CodesCache(Dataset):
         return int(self.offsets[-1])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return to_sample(self.record(index))
+
+    def record(self, index: int) -> dict[str, Any]:
+        """What was written, as it lies in the shard."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of a cache of {len(self)}")
         number = int(np.searchsorted(self.offsets, index, side="right")) - 1
         shards = self._open(number)
-        return to_sample(shards[int(index - self.offsets[number])])
+        return shards[int(index - self.offsets[number])]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}  # open files do not travel to workers
@@ -109,8 +117,7 @@ class CodesCache(Dataset):
 def build_cache(
     folder: str | Path,
     mix: Mix,
-    first_stage: Any,  # VQModel
-    conditions: Mapping[str, Condition],
+    encode: Encode,
     *,
     draws: int,  # records of each picture
     mark: str,  # fingerprint
@@ -122,8 +129,6 @@ def build_cache(
     folder = Path(folder)
     if draws < 1:
         raise ValueError(f"draws is {draws}; give at least 1")
-    if first_stage.codebook_size > 65536:
-        raise ValueError(f"codes are kept in 16 bits; {first_stage.codebook_size} are too many")
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
     total, done = draws * len(mix), 0
     sets: list[dict[str, Any]] = []
@@ -135,7 +140,7 @@ def build_cache(
             writer = _litdata_writer()(str(_new_folder(partial / name)), chunk_bytes=CHUNK_BYTES)
             count = 0
             for samples in _drawn(mix, number, draws, batch_size, num_workers):
-                for record in encode(samples, first_stage, conditions):
+                for record in encode(samples):
                     writer[count] = record
                     count += 1
                 done += len(samples)
@@ -168,9 +173,7 @@ def encode(
     samples: list[dict[str, Any]], first_stage: Any, conditions: Mapping[str, Condition]
 ) -> Iterator[dict[str, Any]]:
     """Records of samples of one size; empty arrays stand for what a sample lacks."""
-    device = next(first_stage.parameters()).device
-    images = torch.stack([sample["image"] for sample in samples]).to(device)
-    codes = first_stage.indices(images).cpu().numpy().astype(np.uint16)  # (B, h, w)
+    codes = encode_pictures(samples, first_stage)
     once = [each for each in conditions.values() if each.precomputed]
     for sample, grid in zip(samples, codes, strict=True):
         computed = {each.name: each.derive(sample, np.random.default_rng(0)) for each in once}
@@ -191,6 +194,16 @@ def encode(
                 for each in once
             },
         }
+
+
+@torch.no_grad()
+def encode_pictures(samples: list[dict[str, Any]], first_stage: Any) -> np.ndarray:
+    """The codes of the pictures, uint16 (B, h, w)."""
+    if first_stage.codebook_size > 65536:
+        raise ValueError(f"codes are kept in 16 bits; {first_stage.codebook_size} are too many")
+    device = next(first_stage.parameters()).device
+    images = torch.stack([sample["image"] for sample in samples]).to(device)
+    return first_stage.indices(images).cpu().numpy().astype(np.uint16)
 
 
 def to_sample(record: Mapping[str, Any]) -> dict[str, Any]:

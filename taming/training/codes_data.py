@@ -7,9 +7,9 @@
         batch_size: 32
         codes: {draws: 8}
 
-Every picture is drawn and encoded `draws` times into a cache before the first step; orders, known
-regions and dropping are drawn at each reading. Resuming and dividing among devices are those of
-`ImageData`.
+Every picture is drawn and encoded `draws` times into a cache before the first step. For the
+any-order transformer, orders, known regions and dropping are drawn at each reading; the published
+one reads its tokens as they are. Resuming and dividing among devices are those of `ImageData`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from taming.cond_stage.base import Condition
-from taming.config import check_arguments, from_mapping
+from taming.config import ConfigError, check_arguments, from_mapping
 from taming.console import progress_bar
 from taming.data.datamodule import ImageData, prepare_worker
 from taming.data.mix import Mix
 from taming.data.sampler import BatchSampler, Index, InOrder
-from taming.training.cache import CodesCache, Progress, build_cache, fingerprint
+from taming.training.cache import CodesCache, Encode, Progress, build_cache, encode, fingerprint
 from taming.training.codes import Dropping, Example, OrderShares, draw_example, stack_examples
+from taming.training.sequences import Sequences, described, encode_sequences, stack_sequences
 from taming.transformer.multi_task import MultiTaskTransformer
+from taming.transformer.net2net import Net2NetTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +85,10 @@ class Examples(Dataset):
 
 
 class CodesData(ImageData):
-    """Loaders of `CodesBatch`. `codes` has the fields of `CodesSettings`, the rest are ImageData's.
+    """Loaders of `CodesBatch`, for the published second stage of `SequenceBatch`.
 
-    `attach` gives it the model whose first stage encodes.
+    `codes` has the fields of `CodesSettings`, the rest are ImageData's. `attach` gives it the model
+    whose first stage encodes.
     """
 
     def __init__(
@@ -97,14 +100,23 @@ class CodesData(ImageData):
         check_arguments(ImageData, {"sets": sets, **images}, "data.params")
         super().__init__(sets, **images)
         self.settings = from_mapping(CodesSettings, codes or {}, "data.params.codes")
-        self._model: MultiTaskTransformer | None = None
+        self._model: MultiTaskTransformer | Net2NetTransformer | None = None
         self._caches: dict[str, CodesCache] = {}
 
     def attach(
-        self, model: MultiTaskTransformer, run: str | Path, cache: str | Path | None = None
+        self,
+        model: MultiTaskTransformer | Net2NetTransformer,
+        run: str | Path,
+        cache: str | Path | None = None,
     ) -> None:
         """Use this model: its first stage encodes. The cache is `cache`, or as set, or in `run`."""
-        self.settings.check(model.conditions)
+        if isinstance(model, MultiTaskTransformer):
+            self.settings.check(model.conditions)
+        elif (self.settings.orders, self.settings.dropping) != (OrderShares(), Dropping()):
+            raise ConfigError(
+                "data.params.codes: orders and dropping are for a MultiTaskTransformer; a "
+                "Net2NetTransformer has one order and one condition, leave them out"
+            )
         self._model = model
         self._folder = Path(cache or self.settings.cache or Path(run) / CACHE)
 
@@ -126,8 +138,7 @@ class CodesData(ImageData):
             self._caches[split] = build_cache(
                 folder,
                 mix,
-                model.first_stage_model,
-                model.conditions,
+                self._encode(),
                 draws=draws,
                 mark=mark,
                 batch_size=self.settings.encode_batch,
@@ -141,10 +152,16 @@ class CodesData(ImageData):
         with progress_bar("encoding") as progress:
             self.caches(progress)
 
-    def _described(self, split: str, mix: Mix, draws: int) -> dict[str, Any]:
-        """Everything but weights that decides what a record holds."""
+    def _encode(self) -> Encode:
+        """How samples become records, which the model decides."""
         model = self._model
+        if isinstance(model, Net2NetTransformer):
+            return partial(encode_sequences, model=model)
         assert model is not None, "attach a model first"
+        return partial(encode, first_stage=model.first_stage_model, conditions=model.conditions)
+
+    def _described(self, split: str, mix: Mix, draws: int) -> dict[str, Any]:
+        """Everything but the first stage's weights that decides what a record holds."""
         return {
             "split": split,
             "draws": draws,
@@ -155,12 +172,21 @@ class CodesData(ImageData):
             "label_names": self.label_names,
             "class_names": self.class_names,
             "box_names": self.box_names,
-            # What is computed once, and by what: the name of a text encoder, say.
+            **self._described_conditions(),
+        }
+
+    def _described_conditions(self) -> dict[str, Any]:
+        model = self._model
+        if isinstance(model, Net2NetTransformer):
+            return {"sequence": described(model)}
+        assert model is not None, "attach a model first"
+        once = {name: each for name, each in model.conditions.items() if each.precomputed}
+        # What is computed once, and by what: the name of a text encoder, say.
+        return {
             "once": {
                 name: {key: value for key, value in vars(each).items() if isinstance(value, str)}
-                for name, each in model.conditions.items()
-                if each.precomputed
-            },
+                for name, each in once.items()
+            }
         }
 
     def train_dataloader(self) -> DataLoader:
@@ -196,13 +222,21 @@ class CodesData(ImageData):
     def _examples(self, cache: CodesCache, sampler: BatchSampler | InOrder) -> DataLoader:
         model = self._model
         assert model is not None, "attach a model first"
-        examples = Examples(cache, model.conditions, self.settings, self.seed)
+        if isinstance(model, Net2NetTransformer):
+            examples, stack = Sequences(cache), stack_sequences
+        else:
+            examples = Examples(cache, model.conditions, self.settings, self.seed)
+            stack = partial(stack_examples, conditions=examples.conditions)
         return DataLoader(
             examples,
             batch_sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=partial(stack_examples, conditions=examples.conditions),
+            collate_fn=stack,
             worker_init_fn=prepare_worker,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=self.start_method if self.num_workers > 0 else None,
         )
+
+    def held_out(self, count: int) -> dict[str, Any] | None:
+        """Pictures to look at: batches have none, hence of training where none are held out."""
+        return super().held_out(count) or self._spread(self.train, count)

@@ -1,4 +1,4 @@
-"""Trains the published second stage: pictures and conditions are encoded in the step, no cache.
+"""Trains the published second stage: from cached tokens, or on pictures encoded in the step.
 
 One AdamW over the transformer's weights: decay for the weights of linear layers, none for biases,
 norms, embeddings and positions, as in minGPT (A. Karpathy) and as published. Both stages around the
@@ -17,6 +17,7 @@ from torch.optim import AdamW
 
 from taming.cond_stage.drawing import text_card
 from taming.training.base import TransformerTraining, as_pixels, grid_picture, picture_count
+from taming.training.sequences import SequenceBatch
 from taming.transformer.net2net import Net2NetTransformer
 
 COLUMNS = 4  # of a grid
@@ -34,19 +35,23 @@ class Net2NetTraining(TransformerTraining):
         groups = linear_groups(self.model.transformer, self.weight_decay)
         return AdamW(groups, self.learning_rate, self.settings.betas)
 
-    def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Any] | SequenceBatch, _: int) -> Tensor:
         loss = self._loss(batch)
-        self.latest = batch
+        self.latest = None if isinstance(batch, SequenceBatch) else batch
         self.log("train/loss", loss.detach())
         self.log("learning_rate", self.rate())
         return loss
 
-    def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
-        count = picture_count(batch)
+    def validation_step(self, batch: Mapping[str, Any] | SequenceBatch, _: int) -> None:
+        is_cached = isinstance(batch, SequenceBatch)
+        count = len(batch.codes) if is_cached else picture_count(batch)
         self.log("validation/loss", self._loss(batch), batch_size=count, sync_dist=True)
 
-    def _loss(self, batch: Mapping[str, Any]) -> Tensor:
+    def _loss(self, batch: Mapping[str, Any] | SequenceBatch) -> Tensor:
         """Cross-entropy in nats per image token."""
+        if isinstance(batch, SequenceBatch):
+            with self.mixed():
+                return self.model.loss_of_codes(self.model.permuter(batch.codes), batch.prefix)
         x, c = self.model.get_xc(batch)
         with self.mixed():
             return self.model.loss(x, c)

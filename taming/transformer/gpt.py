@@ -145,16 +145,18 @@ class GPT(nn.Module):
         idx: Tensor,  # (B, T) int64
         embeddings: Tensor | None = None,  # (B, P, C) in front of the tokens
         targets: Tensor | None = None,  # (B, P + T) int64
+        answered_from: int = 0,  # the first place whose logits are wanted
     ) -> tuple[Tensor, Tensor | None]:
         """Logits (B, P + T, V), each for the token that follows, and the loss if there are targets.
 
+        Without the places before `answered_from`, in the logits and in the targets.
         ValueError if the sequence is longer than `block_size`.
         """
         tokens = self.tok_emb(idx)  # (B, T, C)
         if embeddings is not None:
             tokens = torch.cat([embeddings, tokens], dim=1)
         x = self.drop(tokens + self.positions(0, tokens.shape[1]))
-        logits = self.head(self.ln_f(self.blocks(x)))  # (B, P + T, V)
+        logits = self.head(self.ln_f(self.blocks(x)[:, answered_from:]))  # (B, P + T, V)
         if targets is None:
             return logits, None
         return logits, F.cross_entropy(rearrange(logits, "b t v -> b v t"), targets)

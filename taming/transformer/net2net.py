@@ -148,26 +148,33 @@ class Net2NetTransformer(PlainModule):
     # --- training ---
 
     def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B,T,V) for every image token given those before it, and the codes (B,T).
+        """Logits (B,T,V) for every image token given those before it, and the codes (B,T)."""
+        _, target = self.encode_to_z(x)
+        _, prefix = self.encode_to_c(c)
+        return self.predict(target, prefix), target
+
+    def predict(self, codes: Tensor, prefix: Tensor) -> Tensor:
+        """Logits (B,T,V) for codes (B,T) in the order of the sequence, behind a prefix (B,P).
 
         In training a share 1 - pkeep of the codes fed is replaced by random ones, drawn from
         torch's own stream as dropout is.
         """
-        _, target = self.encode_to_z(x)
-        _, prefix = self.encode_to_c(c)
-        fed = target
+        fed = codes
         if self.training and self.pkeep < 1:
-            is_kept = torch.bernoulli(torch.full(target.shape, self.pkeep, device=target.device))
-            random = torch.randint_like(target, self.transformer.config.vocab_size)
-            fed = torch.where(is_kept.bool(), target, random)
-        logits, _ = self.transformer(torch.cat([prefix, fed], dim=1)[:, :-1])
+            is_kept = torch.bernoulli(torch.full(codes.shape, self.pkeep, device=codes.device))
+            random = torch.randint_like(codes, self.transformer.config.vocab_size)
+            fed = torch.where(is_kept.bool(), codes, random)
         # The answer at the last condition token is for the first image token.
-        return logits[:, prefix.shape[1] - 1 :], target
+        first = prefix.shape[1] - 1
+        return self.transformer(torch.cat([prefix, fed], dim=1)[:, :-1], answered_from=first)[0]
 
     def loss(self, x: Tensor, c: Tensor) -> Tensor:
         """Cross-entropy in nats per image token: ()."""
-        logits, target = self(x, c)
-        return F.cross_entropy(rearrange(logits, "b t v -> b v t").float(), target)
+        return _cross_entropy(*self(x, c))
+
+    def loss_of_codes(self, codes: Tensor, prefix: Tensor) -> Tensor:
+        """The same for what is encoded already: codes (B,T) in the order of the sequence."""
+        return _cross_entropy(self.predict(codes, prefix), codes)
 
     # --- sampling ---
 
@@ -239,3 +246,7 @@ class Net2NetTransformer(PlainModule):
         `split` is what the published logger says; nothing depends on it.
         """
         return net2net_log.log_images(self, batch, **options)
+
+
+def _cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+    return F.cross_entropy(rearrange(logits, "b t v -> (b t) v").float(), codes.flatten())

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def mix(scenes: Path, pictures: Path) -> Mix:
 
 def build(folder: Path, mix: Mix, model: Any, **options: Any) -> CodesCache:
     options = {"draws": 2, "mark": "m", "batch_size": 5, "num_workers": 0, **options}
-    return build_cache(folder, mix, model.first_stage_model, model.conditions, **options)
+    first_stage, conditions = model.first_stage_model, model.conditions
+    how = partial(encode, first_stage=first_stage, conditions=conditions)
+    return build_cache(folder, mix, how, **options)
 
 
 class Words:
