@@ -8,12 +8,14 @@ files belong together. Files are read without running code from them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from taming.checkpoint import load_weights, read_state_dict
 from taming.config import ConfigError, get_obj_from_str, instantiate_from_config
@@ -63,7 +65,7 @@ def lighten(model: Model, precision: str, device: torch.device) -> Model:
             raise ValueError('precision "int8" needs an x86 processor; use "bf16"')
         if isinstance(model, VQModel):
             raise ValueError('precision "int8" is for second stages; use "bf16" for a first stage')
-    parts: list[torch.nn.Module] = [model]
+    parts: list[nn.Module] = [model]
     if isinstance(model, Net2NetTransformer) and device.type == "cpu" and can_pack():
         if precision != "float32":
             pack_gpt(model.transformer, "int8" if precision == "int8" else "bf16")
@@ -79,12 +81,31 @@ def lighten(model: Model, precision: str, device: torch.device) -> Model:
 def load_model(what: str | Path | Found) -> Model:
     """The model itself on the CPU, in evaluation mode."""
     found = what if isinstance(what, Found) else find(what)
-    model = instantiate_from_config(for_inference(model_section(found.config)))
+    with _Unfilled():
+        model = instantiate_from_config(for_inference(model_section(found.config)))
     if not isinstance(model, Model):
         raise ConfigError(f"{found.config} describes a {type(model).__name__}, which cannot paint")
     # Shared with the file, which is mapped: in memory once, and read when they are used.
     load_weights(model, read_state_dict(found.weights), source=str(found.weights), share=True)
     return model.eval().requires_grad_(False)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Parameters built here get no random numbers: all are read from a file, which fits or fails.
+
+    Memory that nothing has been written to is not taken yet.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) and isinstance(args[0], nn.Parameter):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def expand_first_stage(model_config: Mapping[str, Any]) -> dict[str, Any]:

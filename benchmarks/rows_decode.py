@@ -1,0 +1,245 @@
+"""The published conditional sampler: 24 layers, width 1024, 256 condition codes, 256 codes.
+
+The original runs its whole network over the whole sequence for every code. It is timed at some
+lengths of the sequence, and the lengths between are interpolated. What it would have drawn is seen
+in one pass over our codes: they are its own if each is its most likely one, given those before.
+
+The floor of a step is the time to read the weights of its layers once; keys and values, 50 MB at
+256 tokens in float32, and what stands between the layers come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.harness import Context, Row
+from benchmarks.published_sizes import F16, GPT, PREFIX
+from taming.config import to_yaml
+from taming.loading import load
+from taming.sampling.filters import Filters
+from taming.transformer import gpt as gpt_module
+from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, continue_codes, pack_gpt
+from taming.transformer.net2net import Net2NetTransformer
+
+CODES = 256
+LENGTHS = [256, 307, 358, 409, 460, 511]
+STEPS = 16  # of a measurement of steps; of a measurement of memory
+PRECISIONS = {"float32": 17.0, "bf16": 30.0, "int8": 40.0}
+STEP_REACH = {"float32": 0.75, "bf16": 0.6, "int8": None}
+BYTES = {"float32": 4, "bf16": 2, "int8": 1}  # a weight
+
+
+class Sampled(NamedTuple):
+    seconds: float
+    codes: Tensor  # (1, T)
+    logits: Tensor  # (T, V), of float32's codes
+
+
+def rows(context: Context) -> Iterator[Row]:
+    torch.manual_seed(0)
+    model = gpt_module.GPT(**GPT).eval().requires_grad_(False)
+    spread(model)
+    prefix = torch.randint(GPT["vocab_size"], (1, PREFIX))
+    weights = context.folder / "gpt.pt"
+    torch.save(model.state_dict(), weights)
+    exact: Sampled | None = None
+    theirs = 0.0
+    for precision, reach in PRECISIONS.items():
+        context.report(f"sampling {CODES} codes, {precision}")
+        if precision != "float32":
+            model = gpt_module.GPT(**GPT).eval().requires_grad_(False)
+            model.load_state_dict(torch.load(weights, mmap=True))
+            pack_gpt(model, "int8" if precision == "int8" else "bf16")
+        prepared = PreparedGPT(model)
+        drawn = sampled(context, prepared, prefix, None if exact is None else exact.codes)
+        if exact is None:
+            exact = drawn
+            theirs, best = original(context, weights, torch.cat([prefix, drawn.codes], dim=1))
+            equal = float((best[:, PREFIX - 1 :] == drawn.codes).float().mean())
+            note = f"{equal:.1%} of the codes are those the original draws greedily."
+        else:
+            note = drift(exact, drawn)
+        yield Row(
+            name=f"sampling, 305M, 256 codes after 256, {precision}",
+            ours=drawn.seconds,
+            peer=theirs,
+            unit="s",
+            reach=reach,
+            floor=CODES * context.floors.seconds_to_read(read_bytes(model, BYTES[precision])),
+            note=note,
+        )
+        yield from steps(context, prepared, precision)
+    yield memory(context, prefix)
+
+
+@torch.no_grad()
+def spread(model: nn.Module) -> None:
+    """Weights large enough that codes differ; fresh ones say the same at every place."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.normal_(0, module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(0, 0.5)
+
+
+def read_bytes(model: gpt_module.GPT, width: int) -> int:
+    """What a step reads of the layers; of a packed model, the head has 16 bits at least."""
+    sizes = model.config
+    inside = 12 * sizes.n_layer * sizes.n_embd**2
+    return inside * width + sizes.vocab_size * sizes.n_embd * max(width, 2)
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def sampled(
+    context: Context, prepared: PreparedGPT, prefix: Tensor, forced: Tensor | None
+) -> Sampled:
+    """Greedy codes, their time, and the logits along `forced` codes, else along its own."""
+    drawn: list[Tensor] = []
+
+    def ours() -> None:
+        decoder = GPTDecoder(prepared, prefix)
+        drawn.append(continue_codes(decoder, prefix[:, :0], CODES, Filters(0.0)))
+
+    taken = context.median(ours, repeats=3, warmup=0)
+    codes = drawn[0] if forced is None else forced
+    decoder, logits = GPTDecoder(prepared, prefix), []
+    for place in range(CODES):
+        fed = codes[:, max(0, place - 1) : place]
+        at = torch.arange(max(0, place - 1), place)[None]
+        logits.append(decoder(fed, at, torch.tensor([[place]]))[0, 0])
+    return Sampled(taken, drawn[0], torch.stack(logits))
+
+
+def original(context: Context, weights: Path, sequence: Tensor) -> tuple[float, Tensor]:
+    """Seconds of the original's loop, and its most likely code (1, L) after every place."""
+    lengths = LENGTHS[::5] if context.quick else LENGTHS
+    repeats = context.repeats(3)
+    order = [length for length in lengths for _ in range(repeats + 1)]
+    timer = context.theirs(
+        "peer_decode:forward", {"codes": sequence}, weights=str(weights), lengths=order
+    )
+    medians = []
+    for _ in lengths:
+        times = [timer() for _ in range(repeats + 1)][1:]
+        medians.append(sorted(times)[len(times) // 2])
+    best = timer.last["best"]
+    timer.close()
+    total = 0.0
+    for left, right, a, b in zip(lengths, lengths[1:], medians, medians[1:], strict=False):
+        total += (right - left) * (a + b) / 2
+    return total + medians[-1], best  # lengths 256 to 511: the last one counts whole
+
+
+def drift(exact: Sampled, other: Sampled) -> str:
+    apart = (other.logits - exact.logits).norm() / exact.logits.std() / exact.logits.numel() ** 0.5
+    equal = float((other.logits.argmax(-1) == exact.logits.argmax(-1)).float().mean())
+    return (
+        f"Along the same codes logits drift by {float(apart):.2%} of their spread, and {equal:.1%} "
+        "of the most likely codes are the same."
+    )
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+def steps(context: Context, prepared: PreparedGPT, precision: str) -> Iterator[Row]:
+    """A step behind 256 tokens: one picture against the floor, eight against one."""
+    context.report(f"decode step, {precision}")
+    one, eight = (step(context, prepared, batch) for batch in (1, 8))
+    floor = context.floors.seconds_to_read(read_bytes(prepared.gpt, BYTES[precision]))
+    yield Row(
+        name=f"decode step at length 256, {precision}",
+        ours=one * 1e3,
+        peer=floor * 1e3,
+        against="floor",
+        unit="ms",
+        reach=STEP_REACH[precision],
+        floor=floor * 1e3,
+    )
+    yield Row(
+        name=f"decode step at length 256, per picture of 8, {precision}",
+        ours=eight / 8 * 1e3,
+        peer=one * 1e3,
+        against="one picture",
+        unit="ms",
+        reach=4.5,
+        floor=floor / 8 * 1e3,
+    )
+
+
+def step(context: Context, prepared: PreparedGPT, batch: int) -> float:
+    """Seconds."""
+    decoder = GPTDecoder(prepared, torch.randint(GPT["vocab_size"], (batch, PREFIX)))
+    place = 0
+
+    def ours() -> None:
+        nonlocal place
+        fed = torch.zeros(batch, min(place, 1), dtype=torch.long)
+        at = torch.full((batch, min(place, 1)), place - 1)
+        decoder(fed, at, torch.full((batch, 1), place))
+        place += 1
+
+    return context.median(ours, repeats=STEPS, warmup=3)  # the first one feeds the prefix
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def memory(context: Context, prefix: Tensor) -> Row:
+    """Both read the same checkpoint and draw the last codes of a picture."""
+    context.report("memory of sampling")
+    folder = context.folder / "published"
+    folder.mkdir()
+    params: dict[str, Any] = {
+        "transformer_config": {"target": "taming.modules.transformer.mingpt.GPT", "params": GPT},
+        "first_stage_config": _first_stage(),
+        "cond_stage_config": "__is_first_stage__",
+    }
+    config = {"target": "taming.models.cond_transformer.Net2NetTransformer", "params": params}
+    model = Net2NetTransformer(GPT_SECTION, _first_stage(), "__is_first_stage__")
+    torch.save({"state_dict": model.state_dict()}, folder / "last.ckpt")
+    (folder / "config.yaml").write_text(to_yaml({"model": config}), encoding="utf-8")
+    del model
+    known = torch.zeros(1, CODES - STEPS, dtype=torch.long)
+    read = {**config, "params": {**params, "ckpt_path": str(folder / "last.ckpt")}}
+    ours = {
+        precision: context.peak_memory(
+            "benchmarks.rows_decode:sample_the_last", folder=str(folder), precision=precision
+        )
+        for precision in PRECISIONS
+    }
+    theirs = context.peer_memory(
+        "peer_decode:sampling", {"known": known, "prefix": prefix}, config=read, steps=STEPS
+    )
+    return Row(
+        name="peak memory, sampling 305M",
+        ours=ours["float32"],
+        peer=theirs,
+        unit="MiB",
+        reach=1.67,
+        memory=ours["float32"],
+        note=f"bf16 {ours['bf16']:.0f} MiB, int8 {ours['int8']:.0f} MiB.",
+    )
+
+
+GPT_SECTION = {"target": "taming.transformer.gpt.GPT", "params": GPT}
+
+
+def _first_stage() -> dict[str, Any]:
+    loss = {"target": "taming.modules.losses.DummyLoss"}
+    return {"target": "taming.models.vqgan.VQModel", "params": {**F16, "lossconfig": loss}}
+
+
+def sample_the_last(folder: str, precision: str) -> None:
+    """Reads the model and draws the last codes of a picture: a process of its own does this."""
+    model = load(Path(folder) / "last.ckpt", precision=precision).model
+    assert isinstance(model, Net2NetTransformer)
+    known = torch.zeros(1, CODES - STEPS, dtype=torch.long)
+    model.sample(known, torch.zeros(1, PREFIX, dtype=torch.long), steps=STEPS)
