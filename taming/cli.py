@@ -19,7 +19,7 @@ import typer
 from typer import Option
 
 import taming
-from taming import cli_data, cli_paint, cli_train
+from taming import cli_data, cli_evaluate, cli_paint, cli_train
 from taming.cli_old_words import modern_words
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def root(
         logger.info(note)
 
 
-for commands in (cli_train.app, cli_paint.app, cli_data.app):
+for commands in (cli_train.app, cli_paint.app, cli_evaluate.app, cli_data.app):
     app.add_typer(commands)
 
 

@@ -43,6 +43,7 @@ ORDER = [
     "cli_old_words",
     "cli_train",
     "cli_paint",
+    "cli_evaluate",
     "cli_data",
     "cli",
 ]

@@ -15,7 +15,7 @@ from taming import cli
 from taming.cli_options import parse_guidance, parse_seeds, parse_size
 
 COMMANDS = ["train", "encode", "paint", "complete", "upscale", "reconstruct", "worlds", "convert"]
-COMMANDS += ["scenes", "annotate"]
+COMMANDS += ["scenes", "annotate", "evaluate"]
 
 
 class FakePipeline:

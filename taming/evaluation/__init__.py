@@ -1,18 +1,12 @@
 """Evaluation: how good are pictures, by measures that the models were not trained on.
 
-`taming.evaluation.obedience` asks independent judges whether samples show what was asked for,
-`taming.evaluation.reconstruction` what the codebook keeps of a picture; both are programs too.
+`evaluate` runs the whole suite on a model and writes a report; `taming evaluate` is the same from
+the command line. The demo, `python -m taming.evaluation.demo`, trains something to look at.
 """
 
 from taming.evaluation.judges import Judge, JudgeConfig, load_judge
-from taming.evaluation.measures import derangement, score_depth, score_labels, score_pose
+from taming.evaluation.report import Row
+from taming.evaluation.subject import QUICK, Plan
+from taming.evaluation.suite import STAGES, evaluate
 
-__all__ = [
-    "Judge",
-    "JudgeConfig",
-    "derangement",
-    "load_judge",
-    "score_depth",
-    "score_labels",
-    "score_pose",
-]
+__all__ = ["QUICK", "STAGES", "Judge", "JudgeConfig", "Plan", "Row", "evaluate", "load_judge"]

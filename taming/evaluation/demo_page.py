@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from taming.checkpoint import atomic_write
 from taming.evaluation.demo_tasks import Painted, Task
+from taming.evaluation.page import STYLE, image_tag
 from taming.provenance import save_png
 
 TILE = 128  # pixels along a side of a picture on the sheet
@@ -141,12 +142,12 @@ def _row(task: Task, number: int, example: Painted, images: Path) -> str:
         else:
             flat = _enlargement(picture) is Image.Resampling.NEAREST
             source = saved(picture, f"given{place or ''}")
-            given += _img(source, f"given: {task.name}", "flat" if flat else "")
+            given += image_tag(source, f"given: {task.name}", "flat" if flat else "")
     samples = "".join(
-        _img(saved(sample, f"seed{seed}"), f"sample, seed {seed}")
+        image_tag(saved(sample, f"seed{seed}"), f"sample, seed {seed}")
         for seed, sample in enumerate(example.samples)
     )
-    truth = _img(saved(example.truth, "truth"), task.truth)
+    truth = image_tag(saved(example.truth, "truth"), task.truth)
     captions = ("given", f"seeds 0 to {len(example.samples) - 1}", task.truth)
     words = [f"<figcaption>{escape(c)}</figcaption>" if number == 0 else "" for c in captions]
     return f"""<div class="row" style="--n: {len(example.samples)}">
@@ -164,18 +165,13 @@ def _reconstructions(
         for name, picture in (("truth", truth), ("back", back)):
             save_png(picture, images / f"codes_{number}_{name}.png")
         figures += (
-            f"<figure>{_img(f'images/codes_{number}_truth.png', 'held-out picture')}"
-            f"{_img(f'images/codes_{number}_back.png', 'the same through the codes')}</figure>"
+            f"<figure>{image_tag(f'images/codes_{number}_truth.png', 'held-out picture')}"
+            f"{image_tag(f'images/codes_{number}_back.png', 'the same through the codes')}</figure>"
         )
     quality = "" if facts.psnr is None else f" ({facts.psnr:.1f} dB PSNR)"
     return f"""<p>Held-out pictures, and below each what is left of it after the codebook{quality}.
 Nothing painted on this page can be sharper than that.</p>
 <div class="pairs">{figures}</div>"""
-
-
-def _img(source: str, words: str, kind: str = "") -> str:
-    marked = f' class="{kind}"' if kind else ""
-    return f'<img{marked} src="{escape(source)}" alt="{escape(words)}" loading="lazy">'
 
 
 def _facts(facts: Facts) -> str:
@@ -215,34 +211,10 @@ samples the first seeds: nothing is selected.</p>
 </p>"""
 
 
-_STYLE = """
-:root { --paper: #faf8f3; --ink: #24222a; --faint: #8a847d; --line: #e2ddd3; --accent: #2f6f73; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #191a1d; --ink: #e9e5dc; --faint: #938d84; --line: #303136; --accent: #7fc0bd; }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; padding: 4rem 1.5rem 6rem; max-width: 66rem;
-  background: var(--paper); color: var(--ink); text-rendering: optimizeLegibility;
-  font: 1.0625rem/1.6 "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif;
-}
-h1 { font-size: 2.5rem; line-height: 1.15; font-weight: 500; margin: 0 0 .5rem; }
-h2 { font-size: 1.5rem; font-weight: 500; margin: 4rem 0 .25rem; }
-p { max-width: 42rem; margin: 0 0 1rem; }
-.lead { font-size: 1.25rem; color: var(--faint); }
-code {
-  font: .8125rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  color: var(--accent);
-}
+_STYLE = (
+    STYLE
+    + """
 section p code { display: block; overflow-x: auto; white-space: nowrap; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .125rem 1rem; }
-dl { margin: 2rem 0 .5rem; }
-dt { font-variant-numeric: tabular-nums; text-align: right; }
-dd { margin: 0; color: var(--faint); }
-figure { margin: 0; }
-figcaption { font-size: .875rem; color: var(--faint); font-style: italic; padding-top: .375rem; }
-img { display: block; width: 100%; aspect-ratio: 1; border-radius: 2px; background: var(--line); }
-img.flat { image-rendering: pixelated; }
 .row {
   display: grid; gap: 1.25rem; margin: 0 0 1.25rem;
   grid-template-columns: minmax(0, 1fr) minmax(0, 4fr) minmax(0, 1fr);
@@ -261,6 +233,7 @@ footer { margin-top: 5rem; border-top: 1px solid var(--line); padding-top: 1rem;
   .pairs { grid-template-columns: repeat(4, minmax(0, 1fr)); }
 }
 """
+)
 
 _PAGE = """<!doctype html>
 <html lang="en">

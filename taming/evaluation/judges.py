@@ -1,153 +1,63 @@
-"""Independent judges: small networks that read labels, depth or a pose out of a picture.
-
-A judge learns from true pairs of a training split alone. It never sees a painted picture, nor
-anything of the model that paints, so that whatever it finds in a painted picture is there for
-others to see. It knows one set of pictures at one size.
-
-One network for all: pictures are unshuffled into patches of 4x4 pixels, pass a small U-Net
-(Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks, and leave at a quarter of their
-size. What comes out is read as class scores, inverse depth, or maps of where each joint is.
-"""
+"""Who reads what: label maps, depth, poses; classes and words; edges, which need no learning."""
 
 from __future__ import annotations
 
-import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from taming.checkpoint import atomic_write, load_weights, read_state_dict, save_weights
+from taming.cond_stage.edges import find_edges
 from taming.config import from_mapping, load_config, plain, to_yaml
-from taming.data.batch import JOINTS, VOID
-from taming.data.vocabulary import lookup_table
-from taming.evaluation.measures import Measures, score_depth, score_labels, score_pose
+from taming.data.batch import JOINTS, NO_CLASS, VOID
+from taming.data.vocabulary import lookup_table, normalised
+from taming.evaluation.judge import STEM, Classifier, Judge, JudgeConfig, Reader, UNet
+from taming.evaluation.measures import (
+    Measures,
+    box_side,
+    edge_agreement,
+    score_classes,
+    score_depth,
+    score_edges,
+    score_labels,
+    score_pose,
+    score_words,
+    spearman,
+)
+from taming.worlds.captions import ATTRIBUTES, attributes
+
+__all__ = [
+    "JUDGES",
+    "ClassJudge",
+    "DepthJudge",
+    "EdgeReader",
+    "Judge",
+    "JudgeConfig",
+    "LabelJudge",
+    "PoseJudge",
+    "Reader",
+    "WordJudge",
+    "build_judge",
+    "load_judge",
+    "save_judge",
+]
 
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
-STEM = 4  # pixels along one side of a patch
 SPREAD = 1.0  # cells: standard deviation of the spot that a joint is trained to light up
 AROUND = 2  # cells on each side of the brightest that say where exactly the joint is
-
-Task = Literal["labels", "depth", "pose"]
-
-
-@dataclass(frozen=True)
-class JudgeConfig:
-    """Everything a judge is built and trained from."""
-
-    task: Task
-    path: str  # of the set
-    size: tuple[int, int]  # height x width
-    names: tuple[str, ...] = ()  # the set's labels; others have none
-    ignore: tuple[str, ...] = ()  # label names that count as unlabelled
-    widths: tuple[int, ...] = (32, 64, 128)
-    steps: int = 1000
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    scale: tuple[float, float] = (1.0, 1.5)
-    jitter: float = 0.2
-    coarsest: float = 4.0  # up to how many times smaller half of the pictures are seen
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        step = STEM * 2 ** (len(self.widths) - 1)
-        if self.size[0] % step or self.size[1] % step:
-            raise ValueError(
-                f"a judge of {len(self.widths)} widths takes sides that are multiples of {step}, "
-                f"not {self.size[0]}x{self.size[1]}"
-            )
-        if self.task == "labels" and not self.names:
-            raise ValueError("a judge of labels needs their names")
-
-
-class Block(nn.Module):
-    """Two convolutions around which the input passes unchanged."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        layers = []
-        for _ in range(2):
-            norm = nn.GroupNorm(8, width)
-            layers += [norm, nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
-
-
-class UNet(nn.Module):
-    """(B, 3, H, W) -> (B, outputs, H/4, W/4)."""
-
-    def __init__(self, outputs: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        pairs = list(itertools.pairwise(widths))
-        self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
-        self.down_blocks = nn.ModuleList(Block(width) for width in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.middle = Block(widths[-1])
-        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in reversed(pairs))
-        self.up_blocks = nn.ModuleList(Block(width) for width in reversed(widths[:-1]))
-        self.head = nn.Sequential(
-            nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], outputs, 1)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.stem(F.pixel_unshuffle(images, STEM).contiguous(memory_format=torch.channels_last))
-        kept = []
-        for number, block in enumerate(self.down_blocks):
-            x = block(self.shrink[number - 1](x) if number else x)
-            kept.append(x)
-        x = self.middle(kept.pop())
-        for grow, block in zip(self.grow, self.up_blocks, strict=True):
-            x = block(F.interpolate(grow(x), scale_factor=2) + kept.pop())
-        return self.head(x)
-
-
-class Judge(nn.Module, ABC):
-    """One network and what its outputs mean. Subclasses are the three tasks."""
-
-    annotation: ClassVar[str]  # key of a sample and of `present` in a batch
-    mean: Tensor  # what is typical of the set, for the centred measures
-
-    def __init__(self, config: JudgeConfig, outputs: int, mean: Tensor) -> None:
-        super().__init__()
-        self.config = config
-        self.net = UNet(outputs, config.widths)
-        self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.register_buffer("mean", mean)
-
-    @abstractmethod
-    def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
-        """Of pictures (B, 3, H, W) whose truth is in the batch."""
-
-    @abstractmethod
-    def read(self, images: Tensor) -> Tensor:
-        """What the judge sees in pictures (B, 3, H, W)."""
-
-    @abstractmethod
-    def target(self, value: Tensor, names: Sequence[str] = ()) -> Tensor:
-        """The value of a condition in the judge's terms; `names` are the condition's labels."""
-
-    @abstractmethod
-    def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
-        """See `taming.evaluation.measures`."""
-
-    @torch.no_grad()
-    def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:
-        """Takes the mean of true, central samples of the training split."""
 
 
 class LabelJudge(Judge):
     annotation = "labels"
 
     def __init__(self, config: JudgeConfig) -> None:
-        super().__init__(config, len(config.names), torch.zeros(0))
+        super().__init__(config, UNet(len(config.names), config.widths))
 
     def scores(self, images: Tensor) -> Tensor:
         return F.interpolate(self.net(images), scale_factor=STEM, mode="bilinear")  # (B, C, H, W)
@@ -160,20 +70,25 @@ class LabelJudge(Judge):
     def read(self, images: Tensor) -> Tensor:
         return self.scores(images).argmax(dim=1)  # (B, H, W)
 
-    def target(self, value: Tensor, names: Sequence[str] = ()) -> Tensor:
+    def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
         table, _ = lookup_table(dict(enumerate(names)), self.config.names, self.config.ignore)
         table[table < 0] = VOID
-        return torch.from_numpy(table.astype("int64"))[value]
+        return torch.from_numpy(table.astype("int64"))[asked]
 
     def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
         return score_labels(readings, targets, others, len(self.config.names))
+
+    def each(self, readings: Tensor, targets: Tensor) -> Tensor:
+        stated = targets != VOID
+        right = ((readings == targets) & stated).sum(dim=(1, 2))
+        return right / stated.sum(dim=(1, 2)).clamp(min=1)
 
 
 class DepthJudge(Judge):
     annotation = "depth"
 
     def __init__(self, config: JudgeConfig) -> None:
-        super().__init__(config, 1, torch.zeros(1, *config.size))
+        super().__init__(config, UNet(1, config.widths), torch.zeros(1, *config.size))
 
     def read(self, images: Tensor) -> Tensor:
         return F.interpolate(self.net(images), scale_factor=STEM, mode="bilinear")  # (B, 1, H, W)
@@ -182,11 +97,14 @@ class DepthJudge(Judge):
         there = batch["present"]["depth"]
         return F.smooth_l1_loss(self.read(images)[there], batch["depth"][there], beta=0.2)
 
-    def target(self, value: Tensor, names: Sequence[str] = ()) -> Tensor:
-        return value
+    def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
+        return asked
 
     def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
         return score_depth(readings, targets, others, self.mean)
+
+    def each(self, readings: Tensor, targets: Tensor) -> Tensor:
+        return torch.tensor([spearman(*pair) for pair in zip(readings, targets, strict=True)])
 
     @torch.no_grad()
     def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:
@@ -199,7 +117,7 @@ class PoseJudge(Judge):
     annotation = "keypoints"
 
     def __init__(self, config: JudgeConfig) -> None:
-        super().__init__(config, len(JOINTS), torch.zeros(len(JOINTS), 2))
+        super().__init__(config, UNet(len(JOINTS), config.widths), torch.zeros(len(JOINTS), 2))
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
         joints = batch["keypoints"][:, 0]  # (B, 19, 3)
@@ -223,14 +141,19 @@ class PoseJudge(Judge):
         x, y = (weights.sum(-2) * columns).sum(-1), (weights.sum(-1) * rows).sum(-1)
         return (torch.stack([x, y], dim=-1) + 0.5) * STEM - 0.5  # (B, 19, 2)
 
-    def target(self, value: Tensor, names: Sequence[str] = ()) -> Tensor:
+    def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
         height, width = self.config.size
-        person = value[0].clone()  # (19, 3), fractions of width and height
+        person = asked[0].clone()  # (19, 3), fractions of width and height
         person[:, :2] = person[:, :2] * torch.tensor([width, height]) - 0.5
         return person
 
     def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
         return score_pose(readings, targets, others, self.mean)
+
+    def each(self, readings: Tensor, targets: Tensor) -> Tensor:
+        apart = (readings - targets[..., :2]).norm(dim=-1) / box_side(targets).clamp(min=1)[:, None]
+        shown = targets[..., 2] > 0
+        return -(apart * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
 
     @torch.no_grad()
     def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:
@@ -247,10 +170,106 @@ def _spots(points: Tensor, grid: torch.Size | tuple[int, int]) -> Tensor:
     return spots / spots.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
 
 
-JUDGES: dict[str, type[LabelJudge] | type[DepthJudge] | type[PoseJudge]] = {
+class ClassJudge(Judge):
+    """Readings are log-probabilities (B, C)."""
+
+    annotation = "class_label"
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__(config, Classifier(len(config.names), config.widths))
+
+    def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
+        return F.cross_entropy(self.net(images), batch["class_label"], ignore_index=NO_CLASS)
+
+    def read(self, images: Tensor) -> Tensor:
+        return self.net(images).log_softmax(dim=1)
+
+    def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
+        """A class that the judge's set does not have is none."""
+        spelt = [normalised(name) for name in self.config.names]
+        word = normalised(names[int(asked)])
+        return torch.tensor(spelt.index(word) if word in spelt else NO_CLASS)
+
+    def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
+        return score_classes(readings.argmax(dim=1), targets)
+
+    def each(self, readings: Tensor, targets: Tensor) -> Tensor:
+        return readings.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+
+
+class WordJudge(Judge):
+    """Reads what captions of rendered scenes name: place, hour, weather, people.
+
+    Readings are log-probabilities of all words (B, W), each attribute's for itself; targets are
+    the word's number in each attribute (B, A), NO_CLASS where a caption does not name it.
+    """
+
+    annotation = "attributes"
+    sizes = tuple(len(words) for words in ATTRIBUTES.values())
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__(config, Classifier(sum(self.sizes), config.widths))
+
+    def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
+        apart = self.net(images).split(self.sizes, dim=1)
+        told = batch["attributes"].unbind(dim=1)
+        losses = [
+            F.cross_entropy(scores, words, ignore_index=NO_CLASS, reduction="sum")
+            / (words != NO_CLASS).sum().clamp(min=1)
+            for scores, words in zip(apart, told, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def read(self, images: Tensor) -> Tensor:
+        apart = self.net(images).split(self.sizes, dim=1)
+        return torch.cat([scores.log_softmax(dim=1) for scores in apart], dim=1)
+
+    def target(self, asked: str, names: Sequence[str] = ()) -> Tensor:
+        return numbered(attributes(asked))
+
+    def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
+        apart = readings.split(self.sizes, dim=1)
+        best = torch.stack([scores.argmax(dim=1) for scores in apart], dim=1)  # (B, A)
+        return score_words(best, targets, tuple(ATTRIBUTES))
+
+    def each(self, readings: Tensor, targets: Tensor) -> Tensor:
+        starts = torch.tensor([sum(self.sizes[:n]) for n in range(len(self.sizes))])
+        likelihood = readings.gather(1, targets.clamp(min=0) + starts)  # (B, A)
+        named = targets != NO_CLASS
+        return (likelihood * named).sum(dim=1) / named.sum(dim=1).clamp(min=1)
+
+
+def numbered(told: Mapping[str, str]) -> Tensor:
+    """{attribute: word} -> the word's number in each of `ATTRIBUTES`, (A,)."""
+    numbers = [
+        words.index(told[name]) if name in told else NO_CLASS for name, words in ATTRIBUTES.items()
+    ]
+    return torch.tensor(numbers)
+
+
+class EdgeReader:
+    """Finds lines in a picture by the rule by which they were found in the true one."""
+
+    def read(self, images: Tensor) -> Tensor:
+        return torch.stack([find_edges(image) for image in images])  # (B, 1, H, W)
+
+    def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
+        return asked
+
+    def score(self, readings: Tensor, targets: Tensor, others: Tensor) -> Measures:
+        return score_edges(readings, targets)
+
+    def each(self, readings: Tensor, targets: Tensor) -> Tensor:
+        pairs = zip(readings, targets, strict=True)
+        return torch.tensor([edge_agreement(one[None], two[None]).f1 for one, two in pairs])
+
+
+JUDGES: dict[str, Any] = {  # a class of judges for each condition
     "labels": LabelJudge,
     "depth": DepthJudge,
     "pose": PoseJudge,
+    "class_label": ClassJudge,
+    "text": WordJudge,
 }
 
 

@@ -1,36 +1,38 @@
 """What it means to obey: numbers that compare a judge's reading of pictures with what was asked.
 
 Each function takes the readings, the targets and the targets of *other* pictures, and gives a
-dictionary of measures, higher is better but for those in `LOWER_IS_BETTER`. To score under shuffled
+dictionary of measures, of which higher is better, but for the RMSE. To score under shuffled
 conditions, exchange the last two: the same pictures are then held against what they were not asked.
 
 Pictures of one set resemble one another: a street has its road below and its sky above, whoever
 painted it, so that plain measures stay high under shuffled conditions. Each task therefore has,
-beside its usual measure, one in which what all pictures share does not count, its `HEADLINE`:
+beside its usual measure, one in which what all pictures share does not count:
 
 - labels: accuracy where the two maps disagree ("contested" pixels); no reading can please both;
 - depth: correlation after the set's mean map has been taken from both sides;
 - pose: correlation of the joints' offsets from the set's mean pose, and PCK of contested joints.
 
+Classes, words of a caption and edges have plain measures alone: the shuffled column is their floor.
+
 Sources: mean IoU as in Pascal VOC (Everingham et al. 2010); PCK, the share of joints within a
-fraction of the person's box (Yang & Ramanan 2013); Spearman's rank correlation, average ranks.
+fraction of the person's box (Yang & Ramanan 2013); Spearman's rank correlation, average ranks;
+F1 of edges with a tolerance, as in Berkeley's benchmark (Martin et al. 2004), without its matching.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from taming.data.batch import VOID
+from taming.data.batch import NO_CLASS, VOID
 
 Measures = dict[str, float]
 
-HEADLINE = {
-    "labels": "contested accuracy",
-    "depth": "centred correlation",
-    "pose": "centred correlation",
-}
-LOWER_IS_BETTER = frozenset({"RMSE"})
 REACHES = (0.1, 0.05, 0.025)  # of the longer side of the person's box, for PCK
 CONTESTED_REACH = 0.05
+TOLERANCE = 1  # pixels by which a line may be off
 
 
 def derangement(count: int, seed: int = 0) -> list[int]:
@@ -43,13 +45,6 @@ def derangement(count: int, seed: int = 0) -> list[int]:
         other = int(torch.randint(last, (), generator=generator))
         order[last], order[other] = order[other], order[last]
     return order
-
-
-def ratio(name: str, own: float, shuffled: float) -> float | None:
-    """How many times as good as shuffled; None where shuffled is no better than nothing."""
-    if name in LOWER_IS_BETTER:
-        own, shuffled = shuffled, own
-    return own / shuffled if shuffled > 0 else None
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -156,6 +151,53 @@ def box_side(joints: Tensor) -> Tensor:
 def _within(distance: Tensor, counted: Tensor, side: Tensor, reach: float) -> float:
     near = (distance <= reach * side[:, None]) & counted
     return _share(float(near.sum()), float(counted.sum()))
+
+
+# --- classes, words, edges -----------------------------------------------------------------------
+
+
+def score_classes(readings: Tensor, targets: Tensor) -> Measures:
+    """Numbers of classes (N,); those that are NO_CLASS do not count."""
+    return {"accuracy": _share_right(readings, targets)}
+
+
+def score_words(readings: Tensor, targets: Tensor, names: Sequence[str]) -> Measures:
+    """Numbers of words (N, A), one column for each attribute; what is not named does not count."""
+    each = {
+        name: _share_right(readings[:, place], targets[:, place])
+        for place, name in enumerate(names)
+        if bool((targets[:, place] != NO_CLASS).any())
+    }
+    return {"accuracy": _share_right(readings, targets), **each}
+
+
+def _share_right(readings: Tensor, targets: Tensor) -> float:
+    named = targets != NO_CLASS
+    return _share(float(((readings == targets) & named).sum()), float(named.sum()))
+
+
+class EdgeAgreement(NamedTuple):
+    precision: float  # share of the lines found that were asked for
+    recall: float  # share of the lines asked for that were found
+    f1: float
+
+
+def edge_agreement(readings: Tensor, targets: Tensor) -> EdgeAgreement:
+    """Lines (N, 1, H, W), 0 or 1; pictures without any count by their pixels: not at all."""
+    found, asked = readings > 0.5, targets > 0.5
+    precision = _share(float((found & _around(asked)).sum()), float(found.sum()))
+    recall = _share(float((asked & _around(found)).sum()), float(asked.sum()))
+    return EdgeAgreement(precision, recall, _share(2.0 * precision * recall, precision + recall))
+
+
+def _around(lines: Tensor) -> Tensor:
+    reach = 2 * TOLERANCE + 1
+    return F.max_pool2d(lines.float(), reach, stride=1, padding=TOLERANCE) > 0.5
+
+
+def score_edges(readings: Tensor, targets: Tensor) -> Measures:
+    found = edge_agreement(readings, targets)
+    return {"F1": found.f1, "precision": found.precision, "recall": found.recall}
 
 
 def _share(part: float, whole: float) -> float:

@@ -1,160 +1,85 @@
 """What the codebook keeps: held-out pictures through a first stage and back, set by set.
 
-    python -m taming.evaluation.reconstruction runs/photos_tokenizer --size 128 --out results \
-        --set-size clothing_co_parsing=192x128
-
 PSNR is that of each picture (8 bits, all channels together), averaged over the pictures. Usage is
 the share of the codebook that occurs in a set, perplexity the number of equally likely codes that
-would be as varied. A first stage trained on small crops is judged on whole pictures: sizes are
-given here, and are those of the run's config where they are not.
+would be as varied. A first stage trained on small crops is judged on whole pictures.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from taming.config import instantiate_from_config, load_config, plain
-from taming.console import progress_bar
-from taming.data.batch import collate
-from taming.data.datamodule import ImageData
-from taming.data.image_list import ImageList
-from taming.evaluation.report import Track, print_table, silent, write_json
+from taming.evaluation.measures import derangement
+from taming.evaluation.networks import Eyes, batches, psnr_of, ssim_of
+from taming.evaluation.reaches import PSNR, USAGE
+from taming.evaluation.report import Row
 from taming.first_stage.quantize_base import perplexity, usage
 from taming.first_stage.vqgan import VQModel
-from taming.loading import load
+from taming.painting import to_uint8
 
-logger = logging.getLogger(__name__)
-
-Size = tuple[int, int]
-AT_ONCE = 16  # pictures
+Progress = Callable[[int, int], None]
 
 
-def evaluate(
-    run: str | Path,
-    *,
-    size: Size | None = None,  # of all sets; None: that of the config
-    set_sizes: Mapping[str, Size] | None = None,  # of single sets, by name
-    count: int | None = None,  # pictures of each set, spread over it; None: all that are held out
-    track: Track = silent,
-) -> dict[str, dict[str, Any]]:
-    """{set: {pictures, size, PSNR, usage, perplexity}}, and "all" over every picture."""
-    first_stage = load(run).first_stage
-    report: dict[str, dict[str, Any]] = {}
-    psnr: list[float] = []
-    counts = torch.zeros(first_stage.codebook_size)
-    for part in open_sets(Path(run), size, set_sizes or {}):
-        assert part.draw is not None
-        with track(f"reconstructing {part.name}") as progress:
-            values, own = measured(first_stage, part, count, progress)
-        report[part.name] = summary(values, own) | {"size": list(part.draw.size)}
-        psnr += values
-        counts += own
-    report["all"] = summary(psnr, counts) | {"size": None}
-    return report
-
-
-def open_sets(run: Path, size: Size | None, set_sizes: Mapping[str, Size]) -> list[ImageList]:
-    """The held-out parts of a run's sets, central crops of the sizes wanted."""
-    params = dict(plain(load_config(run / "config.yaml"))["data"]["params"])
-    params.pop("codes", None)
-    names = [part.name for part in instantiate_from_config(_section(params)).train.sets]
-    strangers = sorted(set(set_sizes) - set(names))
-    if strangers:
-        raise ValueError(f"this run has no set '{strangers[0]}'; its sets are {', '.join(names)}")
-    sets = []
-    for name, entry in zip(names, params["sets"], strict=True):
-        entry = {"path": entry} if isinstance(entry, str) else dict(entry)
-        wanted = set_sizes.get(name, size)
-        # Whole pictures: crops at random scales are for training.
-        sets.append(entry | {"scale": [1.0, 1.0]} | ({"size": list(wanted)} if wanted else {}))
-    mix = instantiate_from_config(_section({**params, "sets": sets})).validation
-    if mix is None:
-        raise ValueError(f"the sets of {run} have no validation split; nothing is held out")
-    return mix.sets
-
-
-def _section(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"target": f"{ImageData.__module__}.{ImageData.__name__}", "params": dict(params)}
+class Reconstructed(NamedTuple):
+    pictures: list[Image.Image]
+    counts: Tensor  # (V,): how often each code occurs
 
 
 @torch.inference_mode()
-def measured(
-    first_stage: VQModel, part: ImageList, count: int | None, progress: Any
-) -> tuple[list[float], Tensor]:
-    """PSNR of each picture, and how often each code occurs (V,)."""
-    number = len(part) if count is None else min(count, len(part))
-    chosen = np.linspace(0, len(part) - 1, number).round().astype(int).tolist()
+def reconstruct(
+    first_stage: VQModel, pictures: Sequence[Image.Image], progress: Progress | None = None
+) -> Reconstructed:
+    """Pictures of one size through the codebook and back."""
+    weight = first_stage.post_quant_conv.weight
     counts = torch.zeros(first_stage.codebook_size)
-    values: list[float] = []
-    for first in range(0, number, AT_ONCE):
-        batch = collate([part.sample(index) for index in chosen[first : first + AT_ONCE]])
-        images = batch["image"]
-        encoded = first_stage.encode(images)
-        values += psnr_of(images, first_stage.decode(encoded.z_q)).tolist()
-        codes = encoded.info.indices.flatten()
+    found: list[Image.Image] = []
+    for batch in batches(pictures):
+        encoded = first_stage.encode(batch.to(weight.device, weight.dtype))
+        found += [Image.fromarray(each) for each in to_uint8(first_stage.decode(encoded.z_q))]
+        codes = encoded.info.indices.flatten().cpu()
         counts += torch.bincount(codes, minlength=first_stage.codebook_size)
-        progress(len(values), number)
-    return values, counts
+        if progress is not None:
+            progress(len(found), len(pictures))
+    return Reconstructed(found, counts)
 
 
-def psnr_of(images: Tensor, others: Tensor) -> Tensor:
-    """Decibels between pictures (B, 3, H, W) in [-1, 1], as they would be saved."""
-    one, other = (((x.float() + 1.0) * 127.5).round().clamp(0, 255) for x in (images, others))
-    error = (one - other).square().mean(dim=(1, 2, 3))
-    return 10.0 * torch.log10(255.0**2 / error.clamp(min=1e-4))
+def measured(
+    set_name: str,
+    true: Sequence[Image.Image],
+    reconstructed: Sequence[Image.Image],
+    counts: Tensor,
+    eyes: Eyes,
+    seed: int = 0,
+) -> list[Row]:
+    """Shuffled: against another true picture, which is how far pictures of the set are apart."""
+    shuffle = derangement(len(true), seed)
+    others = [true[n] for n in shuffle]
+
+    def row(measure: str, *values: float | None) -> Row:
+        best, own, other = values
+        return Row(set_name, "reconstruction", measure, best, own, None, other)
+
+    def mean(of: Callable[[Tensor, Tensor], Tensor], pictures: Sequence[Image.Image]) -> float:
+        pairs = zip(batches(pictures), batches(reconstructed), strict=True)
+        return float(torch.cat([of(one, other) for one, other in pairs]).mean())
+
+    apart, far = (float(np.mean(eyes.distances(each, reconstructed))) for each in (true, others))
+    return [
+        row(PSNR, None, mean(psnr_of, true), mean(psnr_of, others)),
+        row("SSIM", 1.0, mean(ssim_of, true), mean(ssim_of, others)),
+        row("perceptual distance", 0.0, apart, far),
+        *code_rows(set_name, counts),
+    ]
 
 
-def summary(psnr: Sequence[float], counts: Tensor) -> dict[str, Any]:
-    return {
-        "pictures": len(psnr),
-        "PSNR": float(np.mean(psnr)),
-        "usage": float(usage(counts)),
-        "perplexity": float(perplexity(counts)),
-    }
-
-
-def parse_size(text: str) -> Size:
-    """'128' or 'HEIGHTxWIDTH'."""
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"size '{text}': give one number or HEIGHTxWIDTH, such as 192x128")
-    return int(parts[0]), int(parts[-1])
-
-
-def parse_set_size(text: str) -> tuple[str, Size]:
-    name, _, size = text.rpartition("=")
-    if not name:
-        raise ValueError(f"'{text}': write SET=SIZE, such as people=192x128")
-    return name, parse_size(size)
-
-
-def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m taming.evaluation.reconstruction")
-    parser.add_argument("run", type=Path, help="directory of a run of either stage")
-    parser.add_argument("--size", type=parse_size, help="of all sets: one number, or HxW")
-    parser.add_argument(
-        "--set-size", type=parse_set_size, action="append", default=[], metavar="SET=SIZE"
-    )
-    parser.add_argument("--count", type=int, help="pictures of each set; by default all held out")
-    parser.add_argument("--out", type=Path, default=Path("results"))
-    given = parser.parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    sizes = dict(given.set_size)
-    report = evaluate(
-        given.run, size=given.size, set_sizes=sizes, count=given.count, track=progress_bar
-    )
-    write_json(report, given.out / "reconstruction.json")
-    rows = {name: {k: v for k, v in row.items() if k != "size"} for name, row in report.items()}
-    print_table(f"held-out reconstructions of {given.run}", rows, "all")
-
-
-if __name__ == "__main__":
-    main()
+def code_rows(set_name: str, counts: Tensor) -> list[Row]:
+    return [
+        Row(set_name, "reconstruction", USAGE, reconstructed=float(usage(counts))),
+        Row(set_name, "reconstruction", "perplexity", reconstructed=float(perplexity(counts))),
+    ]

@@ -1,11 +1,16 @@
-"""A set of pictures that even a tiny judge understands."""
+"""A set of pictures that even a tiny judge understands, and a run that was never trained on it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from taming.checkpoint import save_weights
+from taming.config import instantiate_from_config, to_yaml
 
 SIZE = (32, 48)
 
@@ -42,3 +47,20 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "depth.json").write_text(json.dumps({"kind": "metric"}))
     (root / "split.json").write_text(json.dumps({"train": names[:16], "validation": names[16:]}))
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, blocks: Path, second_stage: Callable[..., Any]
+) -> Path:
+    """The directory of a second-stage run that nobody has trained, on `blocks`."""
+    names = ("labels", "depth", "lowres", "known")
+    model = second_stage(names, sizes=((32, 48),), width=16, layers=2)
+    model["params"]["cond_stage_config"]["labels"]["params"]["names"] = ["block", "ground"]
+    sets = [{"path": str(blocks), "size": [32, 48], "scale": [1.0, 1.5]}]
+    params = {"sets": sets, "batch_size": 2, "codes": {"draws": 1}}
+    data = {"target": "taming.training.codes_data.CodesData", "params": params}
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    save_weights(folder / "weights.safetensors", instantiate_from_config(model).state_dict())
+    (folder / "config.yaml").write_text(to_yaml({"model": model, "data": data}))
+    return folder

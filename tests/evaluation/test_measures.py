@@ -7,14 +7,12 @@ import torch
 
 from taming.data.batch import VOID
 from taming.evaluation.measures import (
-    HEADLINE,
     box_side,
     confusion,
     correlation,
     derangement,
     mean_iou,
     ranks,
-    ratio,
     score_depth,
     score_labels,
     score_pose,
@@ -115,10 +113,3 @@ def test_joints_at_their_usual_places_say_nothing_about_the_pose() -> None:
     assert own["centred correlation"] == pytest.approx(1.0)
     opposite = score_pose(2 * mean - asked[..., :2], asked, asked, mean)
     assert opposite["centred correlation"] == pytest.approx(-1.0)
-
-
-def test_ratio_is_how_many_times_as_good() -> None:
-    assert ratio("mIoU", 0.6, 0.2) == pytest.approx(3.0)
-    assert ratio("RMSE", 0.2, 0.6) == pytest.approx(3.0)
-    assert ratio("centred correlation", 0.5, -0.01) is None
-    assert set(HEADLINE) == {"labels", "depth", "pose"}

@@ -1,0 +1,232 @@
+"""The stages of an evaluation: each asks one question of one set, and answers in rows.
+
+An answer is plain: `rows` (report.py), `shown`, pictures for the page (page.py), and `notes`, what
+could not be measured and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from taming.evaluation import completion, superresolution
+from taming.evaluation.distribution import frechet_distance, kernel_distance, precision_recall
+from taming.evaluation.figures import sample_sheet
+from taming.evaluation.networks import NETWORK, Unavailable, inception_distance
+from taming.evaluation.obedience import judged
+from taming.evaluation.reaches import EXCESS, KERNEL
+from taming.evaluation.reconstruction import code_rows, measured, reconstruct
+from taming.evaluation.records import HeldOut, Record, Task
+from taming.evaluation.report import Row
+from taming.evaluation.subject import Subject
+from taming.provenance import save_png
+
+Answer = dict[str, Any]
+
+SHOWN = 12  # records on a sheet
+OTHER_SEEDS = 10_000  # where the second seeds of completions begin
+
+
+class Answers:
+    """Rows, pictures and notes as they are found."""
+
+    def __init__(self, subject: Subject, held: HeldOut) -> None:
+        self.subject, self.held = subject, held
+        self.rows: list[Row] = []
+        self.shown: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+
+    def show(
+        self,
+        task: str,
+        records: Sequence[Record],
+        reconstructed: Sequence[Image.Image],
+        sampled: Sequence[Image.Image],
+        scores: Tensor,
+    ) -> None:
+        """The best, the median and the worst sample, as the readers see it; the first as they come.
+
+        Twelve that nobody has chosen say more of a model than its best one.
+        """
+        size, conditions = self.held.size, self.subject.conditions
+
+        def row(number: int) -> dict[str, Image.Image]:
+            values = records[number].values.items()
+            given = {name: conditions[name].show(value, size) for name, value in values}
+            return {
+                **{name: Image.fromarray(picture) for name, picture in given.items()},
+                "sample": sampled[number],
+                "reconstructed": reconstructed[number],
+                "true": records[number].picture,
+            }
+
+        order = scores.argsort(descending=True, stable=True).tolist()
+        chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+        for word, number in chosen.items():
+            self._keep(task, word, records[number].name, row(number))
+        first = [row(number) for number in range(min(SHOWN, len(records)))]
+        pictures = [[np.asarray(picture) for picture in each.values()] for each in first]
+        sheet = sample_sheet(pictures, list(first[0]))
+        self._keep(task, "first", f"{len(first)} records, unselected", {"sheet": sheet})
+
+    def _keep(self, task: str, word: str, name: str, pictures: dict[str, Image.Image]) -> None:
+        kept = []
+        for title, picture in pictures.items():
+            shelf = f"{self.held.name}/shown/{task} {word} {title}"
+            # Found anew whenever the stage is: what lies there is of one that was stopped.
+            path = save_png(picture, self.subject.album.folder / f"{shelf}.png")
+            kept.append([title, path.relative_to(self.subject.album.folder).as_posix()])
+        told = {"set": self.held.name, "task": task, "word": word, "name": name}
+        self.shown.append({**told, "pictures": kept})
+
+    def plain(self) -> Answer:
+        rows = [row.as_json() for row in self.rows]
+        return {"rows": rows, "shown": self.shown, "notes": self.notes}
+
+
+def reconstructing(subject: Subject, held: HeldOut) -> Answer:
+    """What the codebook keeps of all held-out pictures that are used."""
+    answers = Answers(subject, held)
+    indices = [*held.reference, *held.asked]
+    true = subject.true(held, indices)
+    with subject.track(f"codes of {held.name}") as progress:
+        found = reconstruct(subject.painter.first_stage, true, progress)
+    made = dict(zip(indices, found.pictures, strict=True))
+    shelf = f"{held.name}/reconstructed"
+    pictures = subject.album.pictures(shelf, indices, lambda some: [made[n] for n in some])
+    answers.rows = measured(
+        held.name, true, pictures, found.counts, subject.eyes, subject.plan.seed
+    )
+    return answers.plain() | {"counts": found.counts.tolist()}
+
+
+def over_all_sets(counts: Sequence[Tensor]) -> list[Row]:
+    """How much of the codebook is used by all sets together."""
+    total = counts[0]
+    for other in counts[1:]:
+        total = total + other
+    return code_rows("all", total)
+
+
+def obeying(subject: Subject, held: HeldOut, task: Task) -> Answer:
+    """Whether pictures show what was asked for."""
+    answers = Answers(subject, held)
+    records = subject.records(held, task)
+    readers = {name: subject.reader(held, name) for name in task.conditions}
+    name = "+".join(task.conditions)
+    sampled = subject.sampled(held, name, records)
+    reconstructed = subject.reconstructed(held, [record.index for record in records])
+    found = judged(
+        held.name, readers, records, reconstructed, sampled, subject.conditions, subject.plan.seed
+    )
+    answers.rows = found.rows
+    answers.show(name, records, reconstructed, sampled, found.scores)
+    return answers.plain()
+
+
+def enlarging(subject: Subject, held: HeldOut) -> Answer:
+    """Small pictures made large."""
+    answers = Answers(subject, held)
+    for factor in superresolution.FACTORS:
+        records = superresolution.records_of(held, factor, subject.plan.enlarged)
+        task = f"lowres x{factor}"
+        sampled = subject.sampled(held, task, records)
+        reconstructed = subject.reconstructed(held, [record.index for record in records])
+        found = superresolution.compared(
+            held.name, factor, subject.eyes, records, reconstructed, sampled, subject.plan.seed
+        )
+        answers.rows += found.rows
+        answers.show(task, records, reconstructed, sampled, found.scores)
+    return answers.plain()
+
+
+def completing(subject: Subject, held: HeldOut) -> Answer:
+    """Half-finished pictures."""
+    answers = Answers(subject, held)
+    records = completion.records_of(held, subject.plan.completed)
+    sampled = subject.sampled(held, "known", records)
+    again = subject.sampled(held, "known", records, first_seed=OTHER_SEEDS)
+    reconstructed = subject.reconstructed(held, [record.index for record in records])
+    found = completion.compared(
+        held.name, subject.eyes, records, reconstructed, sampled, again, subject.plan.seed
+    )
+    answers.rows = found.rows
+    answers.show("known", records, reconstructed, sampled, found.scores)
+    return answers.plain()
+
+
+def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer:
+    """Collections against the reference pictures: the asked ones, their reconstructions, samples.
+
+    Samples are those of tasks of one condition, mixed; none was given pixels of the true picture.
+    """
+    answers = Answers(subject, held)
+    piles = []
+    for task in tasks:
+        records = subject.records(held, task)
+        piles.append(subject.sampled(held, task.conditions[0], records))
+    mixed = [p for several in zip_longest(*piles) for p in several if p is not None]
+    reference = subject.true(held, held.reference)
+    piles_of = {
+        "true": subject.true(held, held.asked),
+        "reconstructed": subject.reconstructed(held, held.asked),
+        **({"sampled": mixed} if mixed else {}),
+    }
+    with subject.track(f"features of {held.name}") as progress:
+        against = subject.eyes.features(reference, progress)
+        features = {name: subject.eyes.features(pile) for name, pile in piles_of.items()}
+    # Equally many of each, where the number of pictures decides how far collections seem apart.
+    number = min(len(against), *(len(each) for each in features.values()))
+    few = {name: each[:number] for name, each in features.items()}
+    quality = {name: precision_recall(against[:number], each) for name, each in few.items()}
+    measures = {
+        KERNEL: {name: kernel_distance(against, each) for name, each in features.items()},
+        f"Frechet distance on {NETWORK}": {
+            n: frechet_distance(against[:number], e) for n, e in few.items()
+        },
+        f"precision on {NETWORK}": {name: each.precision for name, each in quality.items()},
+        f"recall on {NETWORK}": {name: each.recall for name, each in quality.items()},
+    }
+    for measure, columns in measures.items():
+        answers.rows.append(Row.of(held.name, "distribution", measure, columns))
+    try:
+        columns = {
+            name: inception_distance(reference[:number], pile[:number])
+            for name, pile in piles_of.items()
+        }
+        answers.rows.append(Row.of(held.name, "distribution", "FID on Inception", columns))
+    except Unavailable as reason:
+        answers.notes.append(str(reason))
+    return answers.plain()
+
+
+def hastening(subject: Subject, held: HeldOut, task: Task) -> Answer:
+    """Whether painting in few steps costs quality: draws in steps, and one code at a time."""
+    answers, plan = Answers(subject, held), subject.plan
+    records = subject.records(held, task)
+    needed = plan.draws * plan.drawn
+    drawn = [records[n % len(records)] for n in range(needed)]
+    against = subject.eyes.features(subject.true(held, held.reference))
+    name = f"{'+'.join(task.conditions)} in draws"
+    distances = []
+    for one_by_one in (False, True):
+        pictures = subject.sampled(held, name, drawn, one_by_one=one_by_one)
+        features = subject.eyes.features(pictures)
+        distances.append(
+            np.array([kernel_distance(against, part) for part in features.split(plan.drawn)])
+        )
+    fast, slow = distances
+    error = float(np.hypot(*(each.std(ddof=1) / len(each) ** 0.5 for each in distances)))
+    excess = (fast.mean() - slow.mean()) / max(error, 1e-12)
+    told = [
+        (f"{KERNEL} in {plan.steps} steps", fast.mean()),
+        (f"{KERNEL} one code at a time", slow.mean()),
+        (EXCESS, excess),
+    ]
+    answers.rows = [Row(held.name, "steps", measure, sampled=float(x)) for measure, x in told]
+    return answers.plain()

