@@ -41,7 +41,7 @@ def train(
       taming train --resume runs/small
     """
     config = read_config(words, resume)
-    from taming.training.run import train as run
+    from taming.training import train as run
 
     print(run(config, resume=resume, dry_run=dry_run, name=name))
 
@@ -61,7 +61,7 @@ def encode(
       taming train mine.yaml data.params.codes.cache=cache/mine
     """
     config = read_config(words)
-    from taming.training.run import encode as encode_sets
+    from taming.training import encode as encode_sets
 
     with progress_bar("encoding") as progress:
         print(encode_sets(config, out, progress))

@@ -8,13 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taming.training.run import train, wrap
+    from taming.training.run import encode, train, wrap
     from taming.training.settings import TrainingSettings
 
-__all__ = ["TrainingSettings", "train", "wrap"]
+__all__ = ["TrainingSettings", "encode", "train", "wrap"]
 
 _HOMES = {
     "TrainingSettings": "taming.training.settings",
+    "encode": "taming.training.run",
     "train": "taming.training.run",
     "wrap": "taming.training.run",
 }
@@ -23,4 +24,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'taming.training' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except RuntimeError as error:  # of a torchvision for another PyTorch, which Lightning imports
+        raise ImportError(
+            f"Lightning cannot be imported ({error}); see taming doctor for what stands in the way"
+        ) from error

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from taming import training
 from taming.checkpoint import CheckpointError, load_weights, read_state_dict
 from taming.config import ConfigError, instantiate_from_config, load_config, plain
 from taming.loading import for_inference, load_model
@@ -204,3 +205,14 @@ def test_a_device_that_is_not_here_names_settings_that_are() -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match=r"trainer\.accelerator=cpu trainer\.devices=1"):
         make_trainer({"accelerator": "gpu", "devices": [0, 1]})
+
+
+def test_a_lightning_that_does_not_import_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torchvision for another PyTorch raises RuntimeError, which ended in a traceback."""
+
+    def fail(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(training.importlib, "import_module", fail)
+    with pytest.raises(ImportError, match=r"torchvision::nms.* taming doctor"):
+        _ = training.wrap
