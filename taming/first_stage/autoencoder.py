@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from taming.config import ConfigError, from_mapping, plain
 
@@ -206,8 +207,17 @@ def residual_block(config: AutoencoderConfig, channels: int, width: int) -> Resn
     return ResnetBlock(channels, width, config.dropout, config.norm_groups, temb_channels=0)
 
 
+def run_layer(layer: nn.Module, x: Tensor, recomputes: bool) -> Tensor:
+    """`layer(x)`; with `recomputes` nothing inside it is kept for the backward pass but x."""
+    if recomputes and torch.is_grad_enabled():
+        return checkpoint(layer, x, use_reentrant=False)
+    return layer(x)
+
+
 class Level(nn.Module):
     """What happens at one resolution, and the step to the next; holds layers, has no forward."""
+
+    recomputes = False  # set by `Network.recompute_activations`
 
     def __init__(self, config: AutoencoderConfig, level: int, channels: int, blocks: int) -> None:
         super().__init__()
@@ -223,9 +233,9 @@ class Level(nn.Module):
 
     def blocks(self, h: Tensor) -> Tensor:
         for i, block in enumerate(self.block):
-            h = block(h)
+            h = run_layer(block, h, self.recomputes)
             if len(self.attn) > 0:
-                h = self.attn[i](h)
+                h = run_layer(self.attn[i], h, self.recomputes)
         return h
 
 
@@ -254,6 +264,15 @@ class Network(nn.Module):
         self.resolution = config.resolution
         self.in_channels = config.in_channels
         self.ch = config.ch
+
+    def recompute_activations(self, recomputes: bool = True) -> None:
+        """Keep only what lies between blocks for the backward pass, and compute the rest again.
+
+        Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174).
+        """
+        for module in self.modules():
+            if isinstance(module, Level):
+                module.recomputes = recomputes
 
 
 class Encoder(Network):

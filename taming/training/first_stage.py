@@ -57,6 +57,8 @@ class FirstStageTraining(StageTraining):
                 f"accumulate_grad_batches is {accumulate_grad_batches}; give at least 1"
             )
         self.automatic_optimization = False
+        for network in (model.encoder, model.decoder):
+            network.recompute_activations(settings.checkpoint_activations)
         self.accumulate, self.clip = accumulate_grad_batches, gradient_clip_val
         self.max_steps = max_steps
         self.steps = 0
@@ -79,10 +81,11 @@ class FirstStageTraining(StageTraining):
         settings, rate = self.settings, self.learning_rate
         players = [module for name, module in self.model.named_children() if name != "loss"]
         groups = decayed_groups(torch.nn.ModuleList(players), self.weight_decay)
-        optimizers = [AdamW(groups, rate, settings.betas)]
+        optimizers = [AdamW(groups, rate, settings.betas, fused=True)]
         adversary = self.loss.adversary()
         if adversary is not None:
-            optimizers.append(AdamW(adversary.parameters(), rate, (0.5, 0.9), weight_decay=0.0))
+            weights = adversary.parameters()
+            optimizers.append(AdamW(weights, rate, (0.5, 0.9), weight_decay=0.0, fused=True))
         return optimizers
 
     def on_train_start(self) -> None:

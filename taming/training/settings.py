@@ -30,6 +30,7 @@ class TrainingSettings:
     pictures_every: int = 1000  # steps
     pictures: int = 4  # pictures of a grid
     # First stage
+    checkpoint_activations: bool = False  # compute them again in the backward pass: less memory
     discriminator_rate: float = 1.0  # learning rate of the discriminator, as a share
     restart_every: int = 50  # steps between restarts of dead codes; 0: never
     restart_until: int | None = None  # last step with restarts; None: half of the cosine

@@ -112,3 +112,39 @@ def test_channels_last_changes_nothing() -> None:
 def test_impossible_options_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(**wrong)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_recomputed_activations_give_the_same_gradients(form: str) -> None:
+    """Dropout included: the second computation drops what the first did."""
+    options = config(**FORMS[form], dropout=0.5)
+    torch.manual_seed(0)
+    encoder, decoder = Encoder(options), Decoder(options)
+    x = torch.randn(1, 3, 16, 16)
+    found = []
+    for recomputes in (False, True):
+        for network in (encoder, decoder):
+            network.zero_grad()
+            network.recompute_activations(recomputes)
+        torch.manual_seed(1)
+        decoder(encoder(x)).square().mean().backward()
+        found.append([p.grad for network in (encoder, decoder) for p in network.parameters()])
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_recomputing_keeps_less_for_the_backward_pass() -> None:
+    decoder = Decoder(config(num_res_blocks=2))
+    kept = []
+    for recomputes in (False, True):
+        decoder.recompute_activations(recomputes)
+        sizes: list[int] = []
+
+        def keep(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            if not isinstance(tensor, torch.nn.Parameter):
+                sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            decoder(torch.randn(1, 4, 8, 8))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 2

@@ -69,6 +69,16 @@ def still(tiny: Tiny) -> Tiny:
     return build
 
 
+def test_checkpointed_activations_train_alike(still: Tiny) -> None:
+    config = still(loss={"disc_start": 0})
+    kept = fit(module(config), batches(2, 2)).seen
+    config["training"]["checkpoint_activations"] = True
+    recomputed = fit(module(config), batches(2, 2)).seen
+    assert len(kept) == len(recomputed) == 4  # two steps of two players
+    for (_, expected), (_, found) in zip(kept, recomputed, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_accumulated_gradient_is_that_of_the_whole_batch(still: Tiny) -> None:
     config = still(loss={"disc_start": 100})
     whole = fit(module(config), batches(1, 4)).seen
