@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.harness import Context, Row
 from benchmarks.published_sizes import F16
 from taming.first_stage.diffusers_format import save_diffusers
+from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.transformer.gpt import GPT
 from taming.transformer.gpt_decoder import sample_with_past
@@ -42,10 +43,11 @@ def first_stage(context: Context) -> Row:
     peer: Any = Theirs.from_pretrained(
         save_diffusers(model, context.folder / "f16"), low_cpu_mem_usage=False
     )
+    prepared = PreparedFirstStage(model)
     z_q = model.lookup(torch.randint(V, (1, 16, 16)))
 
     def ours() -> Tensor:
-        return model.decode(z_q)
+        return prepared.decode(z_q)
 
     def theirs() -> Tensor:
         return peer.decode(z_q, force_not_quantize=True).sample

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.harness import Context, Curve
 from benchmarks.published_sizes import F16, GPT, PREFIX
+from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.sampling.filters import Filters
 from taming.transformer import gpt
@@ -65,14 +66,12 @@ def curve(
 
 
 def first_stage(context: Context) -> list[tuple[str, dict[str, Make]]]:
-    models = {"ours, float32": VQModel(**F16).eval(), "ours, bf16": VQModel(**F16).eval()}
-    models["ours, bf16"].to(torch.bfloat16)
     decoders: dict[str, Make] = {ORIGINAL: theirs(context, "decode", latents)}
     encoders: dict[str, Make] = {ORIGINAL: theirs(context, "encode", pictures)}
-    for side, model in models.items():
-        dtype = model.quant_conv.weight.dtype
-        decoders[side] = ours(model.decode, latents, dtype)
-        encoders[side] = ours(model.indices, pictures, dtype)
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        model = PreparedFirstStage(VQModel(**F16).eval().to(dtype))
+        decoders[f"ours, {name}"] = ours(model.decode, latents, dtype)
+        encoders[f"ours, {name}"] = ours(model.indices, pictures, dtype)
     return [("decoding", decoders), ("encoding", encoders)]
 
 
