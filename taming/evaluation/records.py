@@ -111,7 +111,7 @@ def open_sets(
     """The held-out parts of sets; ValueError where nothing is held out."""
     given = set_sizes or {}
     named: list[dict[str, Any]] = [dict(entry) for entry in entries]
-    names = [str(entry.get("name") or Path(entry["path"]).stem) for entry in named]
+    names = [str(entry.get("name") or name_of(expanded(entry["path"]))) for entry in named]
     strangers = sorted(set(given) - set(names))
     if strangers:
         raise ValueError(f"there is no set '{strangers[0]}'; the sets are {', '.join(names)}")
@@ -128,6 +128,11 @@ def open_sets(
         raise ValueError(f"the sets {', '.join(names)} have no held-out pictures")
     opened = dict(zip([part.name for part in data.train.sets], data.sets, strict=True))
     return [divided(opened[part.name], part, pictures, seed) for part in mix.sets]
+
+
+def name_of(path: Path) -> str:
+    """What a set without a name of its own is called, as in `ImageList`."""
+    return path.stem if path.is_file() else path.name
 
 
 def divided(entry: SetConfig, part: ImageList, pictures: int | None, seed: int) -> HeldOut:
