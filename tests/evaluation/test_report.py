@@ -19,7 +19,7 @@ ROWS = [
 
 def test_rows_survive_the_way_through_json() -> None:
     told = json.loads(json.dumps([row.as_json() for row in ROWS]))
-    assert list(told[0])[0] == "name"
+    assert next(iter(told[0])) == "name"
     assert told[0]["name"] == "rooms, depth: Spearman"
     again = rows_from(told)
     assert again[0] == ROWS[0]
