@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from taming.transformer import causal_attention
 from taming.transformer.cache import LayerCache
 
 
@@ -61,8 +62,18 @@ def attend(
     mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Scaled dot-product attention, heads merged: (B, heads, S, head_dim) -> (B, S, C)."""
-    out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
+    """Scaled dot-product attention, heads merged: (B, heads, S, head_dim) -> (B, S, C).
+
+    With `causal`, the last query sees all keys, the one before it all but one, and so on.
+    """
+    if causal and mask is None and not dropout and causal_attention.pays(q, k):
+        out = causal_attention.causal_attention(q, k, v)
+    else:
+        # Blank queries in front make the matrix square, which keeps the fused causal kernel.
+        blank = k.shape[2] - q.shape[2] if causal else 0
+        q = F.pad(q, (0, 0, blank, 0)) if blank else q
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
+        out = out[:, :, blank:]
     return rearrange(out, "b heads s d -> b s (heads d)")
 
 
@@ -167,9 +178,5 @@ class QueryBlock(nn.Module):
             self.query(self.query_norm(x)), "b m (heads d) -> b heads m d", heads=self.heads
         )
         q = rotate(self.q_norm(q), rotation)
-        k, v = keys_values
-        # Blank queries in front make the matrix square, which keeps the fused causal kernel.
-        blank = k.shape[2] - q.shape[2] if causal else 0
-        out = attend(F.pad(q, (0, 0, blank, 0)), k, v, causal=causal)[:, blank:]
-        x = x + self.dropout(self.proj(out))
+        x = x + self.dropout(self.proj(attend(q, *keys_values, causal=causal)))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
