@@ -21,15 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-MODULES = (
-    "rows_decode",
-    "rows_first_stage",
-    "rows_second_stage",
-    "rows_import",
-    "rows_neighbours",
-    "scaling",
-)
 HERE = Path(__file__).parent
+MODULES = (*sorted(path.stem for path in HERE.glob("rows_*.py")), "scaling")
 LATEST = HERE / "latest.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 FIGURE = HERE.parent / "docs" / "figures" / "benchmarks.png"
