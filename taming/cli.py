@@ -43,11 +43,19 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         modern = modern_words(sys.argv[1:] if words is None else words)
         app(args=modern.words, prog_name="taming", obj=modern.notes)
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+    except Exception as error:
+        is_broken = others_broke(error)
+        is_ours = is_broken or isinstance(error, (ValueError, OSError, ImportError))
+        if not is_ours or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             raise
-        print(f"taming: {sentence(error)}", file=sys.stderr)
+        hint = "; other packages broke this installation: see taming doctor" if is_broken else ""
+        print(f"taming: {sentence(error)}{hint}", file=sys.stderr)
         sys.exit(2)
+
+
+def others_broke(error: Exception) -> bool:
+    """Whether it comes of a torchvision for another PyTorch, or of files laid over ours."""
+    return "torchvision::" in str(error) or not hasattr(taming, "__version__")
 
 
 def sentence(error: Exception) -> str:

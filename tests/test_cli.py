@@ -167,6 +167,36 @@ def test_a_device_that_is_not_there_is_one_sentence(
     assert "device 'abacus'" in spoken(capsys)
 
 
+@pytest.mark.parametrize("lost", ["", "__version__"])
+def test_what_other_packages_broke_is_one_sentence(
+    lost: str,
+    pipeline: FakePipeline,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A torchvision for another PyTorch; the published package, laid over this one."""
+
+    def fail(**settings: Any) -> None:
+        raise RuntimeError("no load" if lost else "operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(pipeline, "paint", fail, raising=False)
+    if lost:
+        monkeypatch.delattr(cli.taming, lost)
+    assert run("paint") == 2
+    assert "taming doctor" in spoken(capsys)
+
+
+def test_errors_of_ours_keep_their_traceback(
+    pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**settings: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(pipeline, "paint", fail, raising=False)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["paint"])
+
+
 def test_a_missing_config_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "configs/there_is_none.yaml") == 2
     assert "there_is_none.yaml" in spoken(capsys)
