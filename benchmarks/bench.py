@@ -30,7 +30,11 @@ WAITING = "OMP_WAIT_POLICY"  # of threads: active ones starve whoever else wants
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = [name.removeprefix("rows_") for name in MODULES]
     parser.add_argument("--only", action="append", choices=names, help="these modules, unrecorded")
     parser.add_argument("--quick", action="store_true", help="few repeats, unrecorded")
