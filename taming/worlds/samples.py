@@ -88,11 +88,12 @@ def _outlines(picture: Rendered) -> np.ndarray:
     return np.where(ink, 0, 255).astype(np.uint8)
 
 
-def _boxes(picture: Rendered) -> list[dict[str, Any]]:
+def _boxes(picture: Rendered) -> dict[str, Any]:
     """People, in parts of the picture."""
     height, width = picture.labels.shape
-    parts = picture.boxes / np.array([width, height, width, height])
-    return [{"category": "person", "bbox": np.round(box, 4).tolist()} for box in parts.tolist()]
+    parts = picture.boxes.astype(np.float64) / np.array([width, height, width, height])
+    boxes = [{"category": "person", "bbox": box} for box in np.round(parts, 4).tolist()]
+    return {"categories": ["person"], "boxes": boxes}
 
 
 def _json(content: Any) -> str:
