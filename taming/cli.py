@@ -48,8 +48,10 @@ def main(words: Sequence[str] | None = None) -> None:
         is_ours = is_broken or isinstance(error, (ValueError, OSError, ImportError))
         if not is_ours or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             raise
-        hint = "; other packages broke this installation: see taming doctor" if is_broken else ""
-        print(f"taming: {sentence(error)}{hint}", file=sys.stderr)
+        text = sentence(error)
+        if is_broken and "taming doctor" not in text:
+            text += "; other packages broke this installation: see taming doctor"
+        print(f"taming: {text}", file=sys.stderr)
         sys.exit(2)
 
 

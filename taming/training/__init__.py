@@ -28,5 +28,5 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     except RuntimeError as error:  # of a torchvision for another PyTorch, which Lightning imports
         raise ImportError(
-            f"Lightning cannot be imported ({error}); see taming doctor for what stands in the way"
+            f"Lightning cannot be imported ({error}); taming doctor says what stands in the way"
         ) from error
