@@ -44,6 +44,9 @@ def evaluate(
         int | None, Option(help="Held-out pictures of each set that are used.", min=8)
     ] = None,
     count: Annotated[int | None, Option(help="Pictures painted of each task.", min=2)] = None,
+    drawn: Annotated[
+        int | None, Option(help="Pictures in each draw of the stage steps.", min=2)
+    ] = None,
     steps: Annotated[int | None, Option(help="Groups of codes drawn together.", min=1)] = None,
     guidance: Annotated[float | None, Option(help="How strictly to obey.", min=0.0)] = None,
     judges: Annotated[
@@ -70,6 +73,7 @@ def evaluate(
     given: dict[str, Any] = {
         "pictures": pictures,
         "count": count,
+        "drawn": drawn,
         "steps": steps,
         "guidance": guidance,
         "judge_steps": judge_steps,

@@ -34,7 +34,7 @@ class Eyes:
     """The network with its two uses. Pictures of one call have one size."""
 
     def __init__(self) -> None:
-        self.network = open_efficientnet()
+        self.network = open_efficientnet().to(memory_format=torch.channels_last)
         self.loss = EfficientNetLoss()
 
     @torch.inference_mode()
@@ -43,7 +43,8 @@ class Eyes:
         found = []
         for batch in batches(pictures):
             wide = F.interpolate(batch, (SIDE, SIDE), mode="bicubic", antialias=True)
-            found.append(self.network.extract_features(wide.clamp(-1.0, 1.0)).mean(dim=(2, 3)))
+            wide = wide.clamp(-1.0, 1.0).contiguous(memory_format=torch.channels_last)
+            found.append(self.network.extract_features(wide).mean(dim=(2, 3)))
             if progress is not None:
                 progress(min(AT_ONCE * len(found), len(pictures)), len(pictures))
         return torch.cat(found)

@@ -10,11 +10,11 @@ from taming.evaluation.superresolution import CONSISTENCY, RATIO
 MET = [
     Row("w", "reconstruction", PSNR, reconstructed=25.0),
     Row("w", "reconstruction", "codebook usage", reconstructed=0.95),
-    Row("w", "labels", "mIoU", true=0.8, reconstructed=0.7, sampled=0.61),
-    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.7, sampled=0.61),
-    Row("w", "pose", "PCK@0.1", true=0.8, reconstructed=0.7, sampled=0.61),
-    Row("w", "class_label", "accuracy", true=0.8, sampled=0.7),
-    Row("w", "text", "accuracy", true=0.8, sampled=0.7),
+    Row("w", "labels", "mIoU", true=0.8, reconstructed=0.7, sampled=0.61, shuffled=0.1),
+    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.7, sampled=0.61, shuffled=0.1),
+    Row("w", "pose", "PCK@0.1", true=0.8, reconstructed=0.7, sampled=0.61, shuffled=0.1),
+    Row("w", "class_label", "accuracy", true=0.8, sampled=0.7, shuffled=0.1),
+    Row("w", "text", "accuracy", true=0.8, sampled=0.7, shuffled=0.1),
     Row("w", "lowres x4", RATIO, sampled=0.6),
     Row("w", "lowres x4", CONSISTENCY, reconstructed=30.0, sampled=27.0),
     Row("w", "known", KEPT, sampled=1.0),
@@ -24,11 +24,13 @@ MET = [
 MISSED = [
     Row("w", "reconstruction", PSNR, reconstructed=24.9),
     Row("w", "reconstruction", "codebook usage", reconstructed=0.94),
-    Row("w", "labels", "mIoU", true=0.9, reconstructed=0.7, sampled=0.61),
-    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.78, sampled=0.61),
-    Row("w", "pose", "PCK@0.1", true=0.8, reconstructed=0.7, sampled=0.5),
-    Row("w", "class_label", "accuracy", true=0.8, sampled=0.67),
-    Row("w", "text", "accuracy", true=0.8, sampled=0.67),
+    Row("w", "labels", "mIoU", true=0.9, reconstructed=0.7, sampled=0.61, shuffled=0.1),
+    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.78, sampled=0.61, shuffled=0.1),
+    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.7, sampled=0.61, shuffled=0.61),
+    Row("w", "text", "accuracy", true=0.8, sampled=0.7, shuffled=0.7),
+    Row("w", "pose", "PCK@0.1", true=0.8, reconstructed=0.7, sampled=0.5, shuffled=0.1),
+    Row("w", "class_label", "accuracy", true=0.8, sampled=0.67, shuffled=0.1),
+    Row("w", "text", "accuracy", true=0.8, sampled=0.67, shuffled=0.1),
     Row("w", "lowres x4", RATIO, sampled=0.61),
     Row("w", "lowres x4", CONSISTENCY, reconstructed=30.0, sampled=26.9),
     Row("w", "known", KEPT, sampled=0.999),
@@ -70,7 +72,7 @@ def test_photographs_have_a_bound_of_their_own() -> None:
 
 @pytest.mark.parametrize(("sampled", "met"), [(0.59, True), (0.57, False)])
 def test_two_together_are_held_against_each_alone(sampled: float, met: bool) -> None:
-    alone = Row("w", "depth", "Spearman", sampled=0.6)
+    alone = Row("w", "depth", "Spearman", sampled=0.6, shuffled=0.1)
     other = Row("v", "depth", "Spearman", sampled=0.1)  # of another set
     together = Row("w", "labels+depth", "depth: Spearman", sampled=sampled)
     assert with_reaches([other, alone, together], ["w"])[2].met is met
