@@ -49,8 +49,14 @@ _OBJECTS = _in(
     "ImageDescription",
     "SplitType",
 )
+# Programs called them with configs of their own, which name their own packages.
+_TRUSTED = _in(
+    "taming.config",
+    get_obj_from_str="get_trusted",
+    instantiate_from_config="instantiate_trusted",
+)
 _MAIN = {
-    **_in("taming.config", "get_obj_from_str", "instantiate_from_config"),
+    **_TRUSTED,
     **_in("taming.training.published_data", "DataModuleFromConfig", "WrappedDataset"),
     **_in("taming.training.published_callbacks", "ImageLogger", "SetupCallback"),
 }
@@ -61,7 +67,7 @@ OLD_PATHS: dict[str, dict[str, str]] = {
     "taming.util": {
         **_in("taming.data.download", "download", "retrieve", "get_ckpt_path", "md5_hash"),
         **_in("taming.data.download", "URL_MAP", "CKPT_MAP", "MD5_MAP", "KeyNotFoundError"),
-        **_in("taming.config", "get_obj_from_str", "instantiate_from_config"),
+        **_TRUSTED,
     },
     "taming.lr_scheduler": _in("taming.training.schedules", "LambdaWarmUpCosineScheduler"),
     "taming.models": {},
@@ -71,12 +77,12 @@ OLD_PATHS: dict[str, dict[str, str]] = {
         **_in("taming.first_stage.autoencoder", "Encoder", "Decoder"),
         **_in("taming.first_stage.quantize", VectorQuantizer="VectorQuantizer2"),
         **_in("taming.first_stage.quantize_published", "GumbelQuantize", "EMAVectorQuantizer"),
-        **_in("taming.config", "instantiate_from_config"),
+        **_in("taming.config", instantiate_from_config="instantiate_trusted"),
     },
     "taming.models.cond_transformer": {
         **_in("taming.transformer.net2net", "Net2NetTransformer"),
         **_in("taming.cond_stage.prefix_tokens", "SOSProvider"),
-        **_in("taming.config", "instantiate_from_config"),
+        **_in("taming.config", instantiate_from_config="instantiate_trusted"),
     },
     "taming.models.dummy_cond_stage": _in("taming.cond_stage.boxes", "DummyCondStage"),
     "taming.modules": {},

@@ -97,6 +97,28 @@ def test_own_packages_are_trusted_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     assert get_obj_from_str("decimal.Decimal").__name__ == "Decimal"
 
 
+@pytest.mark.parametrize(
+    "target", ["taming.data.download.retrieve", "taming.config.instantiate_trusted"]
+)
+def test_a_config_starts_no_function_of_ours(target: str) -> None:
+    """They write files and download, and one of them follows a target anywhere."""
+    inner = {"target": "subprocess.Popen", "params": {"args": ["true"]}}
+    with pytest.raises(ConfigError, match="is a function"):
+        instantiate_from_config({"target": target, "params": {"config": inner}})
+
+
+def test_a_program_builds_its_own_classes_by_the_old_names() -> None:
+    """A dependent project's configs name its own packages, and it has called this all along."""
+    from taming.util import get_obj_from_str as find
+    from taming.util import instantiate_from_config as build
+
+    section = {"target": "collections.Counter", "params": {"a": 2}}
+    assert build(section) == {"a": 2}
+    assert find("collections.Counter", reload=False)(a=2) == build(section)
+    with pytest.raises(ConfigError, match="TAMING_TARGETS"):
+        instantiate_from_config(section)
+
+
 @pytest.mark.parametrize("rate", ["base_learning_rate", "learning_rate"])
 def test_the_model_section_of_a_training_builds_as_it_is(rate: str) -> None:
     """Scripts hand over `config.model` of a published YAML, which was refused."""
