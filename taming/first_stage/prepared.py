@@ -147,7 +147,8 @@ class PreparedFirstStage:
 
     def run_block(self, block: ResnetBlock, x: Tensor) -> Tensor:
         h = block.conv1(activated(block.norm1, x))
-        h = block.conv2(activated(block.norm2, h))
+        h = activated(block.norm2, h)  # bound again, so that no more than three are held
+        h = block.conv2(h)
         return h.add_(x if block.shortcut is None else block.get_submodule(block.shortcut)(x))
 
     def run_upsample(self, layer: nn.Module, x: Tensor) -> Tensor:

@@ -1,0 +1,244 @@
+"""The first stage beside the original, the published f16 model on both sides: decoding, encoding, a
+training step with all of its losses, and the memory of training and of large pictures."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Context, PeerTimer, Row, seconds, summarize
+from benchmarks.published_sizes import F16
+from taming.first_stage import prepared
+from taming.first_stage.prepared import PreparedFirstStage
+from taming.first_stage.vqgan import VQModel
+
+SIDE = 256  # pixels
+LARGE = 2048  # pixels
+PICTURES = 2  # of a batch, where memory is measured
+F, V = 16, F16["n_embed"]
+LOSS = {"disc_start": 0, "disc_weight": 0.8, "codebook_weight": 1.0}  # from the first step on
+LOSS_CLASS = "taming.first_stage.losses.VQLPIPSWithDiscriminator"
+# Operations of one picture of 256 px by these sizes: of its convolutions, 2 a multiplication;
+# enlarging and convolving in one spares the decoder 27e9 more
+DECODING, ENCODING = 226.0e9, 138.4e9
+COLUMNS = {"rows": SIDE**2 // 4, "inner": 9 * 128, "columns": 128}  # of the widest convolutions
+
+
+def rows(context: Context) -> Iterator[Row]:
+    torch.manual_seed(0)
+    model = VQModel(**F16).eval().requires_grad_(False)
+    yield from decoding(context, model)
+    yield encoding(context, model)
+    del model
+    yield training(context)
+    yield training_memory(context)
+    yield large(context)
+
+
+# --- decoding and encoding -----------------------------------------------------------------------
+
+
+def psnr(found: Tensor, expected: Tensor) -> float:
+    """Of pictures in [-1, 1], in dB."""
+    return float(10 * torch.log10(4 / (found.float() - expected).square().mean()))
+
+
+def decoding(context: Context, model: VQModel) -> Iterator[Row]:
+    context.report("published f16 decode")
+    z_q = model.lookup(torch.randint(V, (1, SIDE // F, SIDE // F)))
+    theirs = context.theirs("peer_first_stage:decode", {**model.state_dict(), "z_q": z_q})
+    expected = None
+    for precision, dtype, reach in (
+        ("float32", torch.float32, 1.15),
+        ("bf16", torch.bfloat16, 6.0),
+    ):
+        ours = PreparedFirstStage(copy.deepcopy(model).to(dtype))
+        taken = context.paired(lambda ours=ours: ours.decode(z_q), theirs, repeats=7)
+        expected = theirs.last["picture"] if expected is None else expected
+        quality = psnr(ours.decode(z_q), expected)
+        floor = context.floors.seconds_to_compute(DECODING, dtype, **COLUMNS)
+        yield Row(
+            name=f"published f16 decode at {SIDE} px, B=1, {precision}",
+            ours=taken.ours * 1e3,
+            peer=taken.peer * 1e3,
+            unit="ms",
+            ratio=taken.ratio,
+            spread=taken.spread,
+            reach=reach,
+            floor=floor * 1e3,
+            note=f"PSNR to the original's float32 picture {quality:.1f} dB; "
+            f"at the floor the ratio would be {taken.peer / floor:.1f}.",
+        )
+    theirs.close()
+
+
+def encoding(context: Context, model: VQModel) -> Row:
+    context.report("published f16 encode")
+    images = torch.rand(1, 3, SIDE, SIDE) * 2 - 1
+    theirs = context.theirs("peer_first_stage:encode", {**model.state_dict(), "images": images})
+    ours = PreparedFirstStage(copy.deepcopy(model).bfloat16())
+    half = images.bfloat16()
+    taken = context.paired(lambda: ours.encode(half), theirs, repeats=7)
+    equal = (ours.indices(half).flatten() == theirs.last["codes"].flatten()).float().mean()
+    theirs.close()
+    floor = context.floors.seconds_to_compute(ENCODING, torch.bfloat16, **COLUMNS)
+    return Row(
+        name=f"published f16 encode at {SIDE} px, B=1, bf16",
+        ours=taken.ours * 1e3,
+        peer=taken.peer * 1e3,
+        unit="ms",
+        ratio=taken.ratio,
+        spread=taken.spread,
+        reach=5.0,
+        floor=floor * 1e3,
+        note=f"{equal:.1%} of the codes are those of the original in float32; "
+        f"at the floor the ratio would be {taken.peer / floor:.1f}.",
+    )
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def trained_model() -> VQModel:
+    torch.manual_seed(0)
+    model = VQModel(**F16, lossconfig={"target": LOSS_CLASS, "params": LOSS})
+    model.load_state_dict(model.state_dict())  # the metric counts as loaded: its weights are random
+    return model
+
+
+def noise(count: int = 1) -> Tensor:
+    return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+class Taken(NamedTuple):
+    ours: list[float]  # seconds of each step
+    theirs: list[float]
+
+
+def fit(
+    model: VQModel,
+    steps: int,
+    theirs: PeerTimer | None = None,
+    pictures: int = 1,  # of a batch
+    **settings: Any,
+) -> Taken:
+    """Trains with the project's own loop, each step beside one of the original's."""
+    import time
+
+    import pytorch_lightning as pl
+    from torch.utils.data import DataLoader
+
+    from taming.training import wrap
+
+    taken = Taken([], [])
+
+    class Watch(pl.Callback):
+        began = 0.0
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            taken.ours.append(time.perf_counter() - self.began)
+            if theirs is not None:
+                taken.theirs.append(seconds(theirs))
+
+    batches: Any = [{"image": noise(pictures)} for _ in range(steps)]
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[Watch()],
+            max_epochs=1,
+        )
+        training = wrap(model, settings=settings, learning_rate=4.5e-6)
+        trainer.fit(training, DataLoader(batches, batch_size=None))
+    return taken
+
+
+def training(context: Context) -> Row:
+    context.report("first-stage training step")
+    model = trained_model()
+    given = {**model.state_dict(), "images": noise()}
+    theirs = context.theirs("peer_first_stage:train", given, loss=LOSS)
+    del given
+    taken = fit(model, steps=2 if context.quick else 4, theirs=theirs)
+    theirs.close()
+    pairs = summarize(taken.ours[1:], taken.theirs[1:])
+    return Row(
+        name=f"first-stage training step, {SIDE} px, B=1: generator, discriminator, perceptual",
+        ours=pairs.ours,
+        peer=pairs.peer,
+        unit="s",
+        ratio=pairs.ratio,
+        spread=pairs.spread,
+        reach=3.0,
+        note="Averaged weights are kept beside, which the original does not do.",
+    )
+
+
+def train_once(**settings: Any) -> None:
+    """What `training_memory` measures, in a process of its own."""
+    fit(trained_model(), steps=1, pictures=PICTURES, **settings)
+
+
+def training_memory(context: Context) -> Row:
+    context.report("peak memory of first-stage training")
+    given = {**trained_model().state_dict(), "images": noise(PICTURES)}
+    peer = context.peer_memory("peer_first_stage:train", given, loss=LOSS)
+    del given
+    work = "benchmarks.rows_first_stage:train_once"
+    kept = context.peak_memory(work)
+    again = context.peak_memory(work, checkpoint_activations=True)
+    return Row(
+        name=f"peak memory, first-stage training, {SIDE} px, B={PICTURES}",
+        ours=again,
+        peer=peer,
+        unit="MiB",
+        reach=1.43,
+        note=f"With checkpoint_activations; {kept:.0f} MiB ({peer / kept:.2f}) without.",
+    )
+
+
+# --- large pictures ------------------------------------------------------------------------------
+
+
+def decode_large(side: int, strips: bool, path: str) -> None:
+    """What `large` measures, in a process of its own; keeps every 8th pixel, to be compared."""
+    torch.manual_seed(0)
+    model = PreparedFirstStage(VQModel(**F16).eval().requires_grad_(False))
+    codes = torch.randint(V, (1, side // F, side // F))
+    prepared.WHOLE = 0 if strips else 2**60
+    torch.save(model.decode_code(codes)[:, :, ::8, ::8].clone(), path)
+
+
+def large(context: Context) -> Row:
+    side = LARGE // 4 if context.quick else LARGE
+    context.report(f"decoding {side} px")
+    work = "benchmarks.rows_first_stage:decode_large"
+    paths = [context.folder / f"{kind}.pt" for kind in ("whole", "strips")]
+    peaks = [
+        context.peak_memory(work, side=side, strips=strips, path=str(path))
+        for path, strips in zip(paths, (False, True), strict=True)
+    ]
+    whole, strips = (torch.load(path) for path in paths)
+    return Row(
+        name=f"peak memory of decoding {side} px in strips, float32",
+        ours=peaks[1],
+        peer=peaks[0],
+        against="the whole at once",
+        unit="MiB",
+        reach=3.0,
+        note=f"PSNR to the whole {psnr(strips, whole):.1f} dB.",
+    )
