@@ -83,7 +83,7 @@ class SharedLinear:
 class SideBySide:
     """Several layers of one input, their outputs one behind the other.
 
-    One matrix would save 1 % of a step, and cost a copy of its weights.
+    One matrix would save a few percent of a step, and cost a copy of its weights.
     """
 
     def __init__(self, layers: list[Linear]) -> None:
