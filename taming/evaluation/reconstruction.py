@@ -19,6 +19,7 @@ from taming.evaluation.measures import derangement
 from taming.evaluation.networks import Eyes, batches, psnr_of, ssim_of
 from taming.evaluation.reaches import PSNR, USAGE
 from taming.evaluation.report import Row
+from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.quantize_base import perplexity, usage
 from taming.first_stage.vqgan import VQModel
 from taming.painting import to_uint8
@@ -37,11 +38,12 @@ def reconstruct(
 ) -> Reconstructed:
     """Pictures of one size through the codebook and back."""
     weight = first_stage.post_quant_conv.weight
+    prepared = PreparedFirstStage(first_stage)
     counts = torch.zeros(first_stage.codebook_size)
     found: list[Image.Image] = []
     for batch in batches(pictures):
-        encoded = first_stage.encode(batch.to(weight.device, weight.dtype))
-        found += [Image.fromarray(each) for each in to_uint8(first_stage.decode(encoded.z_q))]
+        encoded = prepared.encode(batch.to(weight.device, weight.dtype))
+        found += [Image.fromarray(each) for each in to_uint8(prepared.decode(encoded.z_q))]
         codes = encoded.info.indices.flatten().cpu()
         counts += torch.bincount(codes, minlength=first_stage.codebook_size)
         if progress is not None:

@@ -59,17 +59,14 @@ class PreparedFirstStage:
     """`encode`, `indices`, `decode` and `decode_code` of a `VQModel`, without gradients.
 
     The model keeps its weights and can still be used; only their layout in memory changes.
+    Making one costs nothing until it decodes.
     """
 
     def __init__(self, model: VQModel) -> None:
         self.model = model
         for part in (model.encoder, model.quant_conv, model.post_quant_conv, model.decoder):
             part.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._spread = {
-            layer: spread_kernel(layer.conv.weight.detach())
-            for layer in model.decoder.modules()
-            if isinstance(layer, Upsample) and layer.conv is not None
-        }
+        self._spread: dict[nn.Module, Tensor] = {}  # made when first needed
 
     # --- what is asked of a first stage ---
 
@@ -154,4 +151,6 @@ class PreparedFirstStage:
     def run_upsample(self, layer: nn.Module, x: Tensor) -> Tensor:
         if not isinstance(layer, Upsample) or layer.conv is None:
             return layer(x)
+        if layer not in self._spread:
+            self._spread[layer] = spread_kernel(layer.conv.weight)
         return F.conv_transpose2d(x, self._spread[layer], layer.conv.bias, stride=2, padding=1)

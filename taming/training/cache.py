@@ -27,6 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from taming.checkpoint import tensor_hash
 from taming.cond_stage.base import Condition
 from taming.data.mix import Mix
+from taming.first_stage.prepared import PreparedFirstStage
+from taming.first_stage.vqgan import VQModel
 
 logger = logging.getLogger(__name__)
 
@@ -197,13 +199,13 @@ def encode(
 
 
 @torch.no_grad()
-def encode_pictures(samples: list[dict[str, Any]], first_stage: Any) -> np.ndarray:
+def encode_pictures(samples: list[dict[str, Any]], first_stage: VQModel) -> np.ndarray:
     """The codes of the pictures, uint16 (B, h, w)."""
     if first_stage.codebook_size > 65536:
         raise ValueError(f"codes are kept in 16 bits; {first_stage.codebook_size} are too many")
     device = next(first_stage.parameters()).device
     images = torch.stack([sample["image"] for sample in samples]).to(device)
-    return first_stage.indices(images).cpu().numpy().astype(np.uint16)
+    return PreparedFirstStage(first_stage).indices(images).cpu().numpy().astype(np.uint16)
 
 
 def to_sample(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -181,15 +181,15 @@ def test_folders_that_are_no_cache_say_so(tmp_path: Path, content: str | None) -
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError, OSError(28, "No space left")])
 def test_an_interrupted_build_leaves_nothing(tmp_path, mix, model, monkeypatch, stop) -> None:
     calls = []
-    indices = model.first_stage_model.indices
+    nearest = model.first_stage_model.quantize.nearest
 
-    def fail(images: torch.Tensor) -> torch.Tensor:
+    def fail(features: torch.Tensor) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 3:
             raise stop
-        return indices(images)
+        return nearest(features)
 
-    monkeypatch.setattr(model.first_stage_model, "indices", fail)
+    monkeypatch.setattr(model.first_stage_model.quantize, "nearest", fail)
     with pytest.raises(stop if isinstance(stop, type) else type(stop)):
         build(tmp_path / "deep" / "cache", mix, model)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
