@@ -17,10 +17,14 @@ from torch import Tensor, nn
 
 from taming.transformer import causal_attention
 from taming.transformer.cache import LayerCache
+from taming.transformer.norms import normed_rotation, rms_norm
 
 
 class Rotation(NamedTuple):
-    """Cosine and sine of the angle of every channel pair, (B or 1, S, head_dim / 2) each."""
+    """Cosine and sine of every channel's angle, (B or 1, S, head_dim) each.
+
+    Channel i makes a pair with i + head_dim / 2; the sines of the first half have a minus sign.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -39,19 +43,19 @@ class Rotation(NamedTuple):
 def grid_rotation(
     height: int, width: int, head_dim: int, device: torch.device, base: float = 100.0
 ) -> Rotation:
-    """Angles by row and column of an h x w grid, (1, T, head_dim / 2); cells in raster order."""
+    """Angles by row and column of an h x w grid, (1, T, head_dim); cells in raster order."""
     frequency = base ** -torch.linspace(0, 1, head_dim // 4, device=device)
     cells = torch.arange(height * width, device=device)
     rows, columns = cells // width + 1.0, cells % width + 1.0  # 0 is where unplaced tokens stand
     angles = torch.cat([rows[:, None] * frequency, columns[:, None] * frequency], dim=1)
-    return Rotation(angles.cos()[None], angles.sin()[None])
+    cos, sin = angles.cos(), angles.sin()
+    return Rotation(torch.cat([cos, cos], dim=1)[None], torch.cat([-sin, sin], dim=1)[None])
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn channel pairs (i, i + head_dim/2) of x (B, heads, S, head_dim) by their angles."""
     cos, sin = rotation.cos[:, None].to(x.dtype), rotation.sin[:, None].to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 def attend(
@@ -84,14 +88,19 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor | None:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
-class RMSNorm(nn.RMSNorm):
-    """Root mean square norm in the type of its input.
+class RMSNorm(nn.Module):
+    """Root mean square norm over the last axis, in the type of its input."""
 
-    Under autocast the input is bf16 and the weight float32; the fused kernel takes one type only.
-    """
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight)
+
+    def rotated(self, x: Tensor, rotation: Rotation) -> Tensor:
+        """The norm of every head of x (B, heads, S, head_dim), turned."""
+        return normed_rotation(x, self.weight, rotation.cos, rotation.sin)
 
 
 class SwiGLU(nn.Module):
@@ -125,7 +134,7 @@ class SelfAttention(nn.Module):
         q, k, v = rearrange(
             self.qkv(x), "b s (three heads d) -> three b heads s d", three=3, heads=self.heads
         )
-        q, k = rotate(self.q_norm(q), rotation), rotate(self.k_norm(k), rotation)
+        q, k = self.q_norm.rotated(q, rotation), self.k_norm.rotated(k, rotation)
         if cache is None:
             return self.proj(attend(q, k, v, causal=causal))
         k, v = cache.extend(k, v)
@@ -168,7 +177,7 @@ class QueryBlock(nn.Module):
         k, v = rearrange(
             self.key_value(content), "b s (two heads d) -> two b heads s d", two=2, heads=self.heads
         )
-        return rotate(self.k_norm(k), rotation), v
+        return self.k_norm.rotated(k, rotation), v
 
     def forward(
         self, x: Tensor, rotation: Rotation, keys_values: tuple[Tensor, Tensor], causal: bool
@@ -177,6 +186,6 @@ class QueryBlock(nn.Module):
         q = rearrange(
             self.query(self.query_norm(x)), "b m (heads d) -> b heads m d", heads=self.heads
         )
-        q = rotate(self.q_norm(q), rotation)
+        q = self.q_norm.rotated(q, rotation)
         x = x + self.dropout(self.proj(attend(q, *keys_values, causal=causal)))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
