@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from taming.transformer import causal_attention
+from taming.transformer import training_attention
 from taming.transformer.cache import LayerCache
 from taming.transformer.norms import normed_rotation, rms_norm
 
@@ -70,8 +70,8 @@ def attend(
 
     With `causal`, the last query sees all keys, the one before it all but one, and so on.
     """
-    if causal and mask is None and not dropout and causal_attention.pays(q, k):
-        out = causal_attention.causal_attention(q, k, v)
+    if mask is None and not dropout and training_attention.pays(q, k):
+        out = training_attention.attention(q, k, v, causal)
     else:
         # Blank queries in front make the matrix square, which keeps the fused causal kernel.
         blank = k.shape[2] - q.shape[2] if causal else 0
@@ -89,13 +89,20 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor | None:
 
 
 class RMSNorm(nn.Module):
-    """Root mean square norm over the last axis, in the type of its input."""
+    """Root mean square norm over the last axis, in the type that the layers behind it compute in.
+
+    Under autocast the stream is float32 and linear layers take bf16: rounding before the norm
+    instead of behind it costs no accuracy, and half of the norm's own time.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))
         return rms_norm(x, self.weight)
 
     def rotated(self, x: Tensor, rotation: Rotation) -> Tensor:

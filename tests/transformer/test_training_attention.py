@@ -1,11 +1,11 @@
-"""Laws of causal attention by blocks: what the fused kernel gives, and its gradients."""
+"""Laws of attention for training: what the fused kernel gives, and its gradients."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from taming.transformer.causal_attention import BLOCK, LONGEST, causal_attention, pays
 from taming.transformer.layers import attend, causal_mask
+from taming.transformer.training_attention import BLOCK, LONGEST, attention, pays
 
 Tensors = tuple[Tensor, Tensor, Tensor]
 
@@ -17,17 +17,20 @@ def drawn(queries: int, keys: int, dtype: torch.dtype = torch.float64) -> Tensor
     return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
 
 
-def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    mask = causal_mask(q.shape[2], k.shape[2], q.device)
+def reference(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
+    mask = causal_mask(q.shape[2], k.shape[2], q.device) if causal else None
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
 
 
 @pytest.mark.parametrize(
     ("queries", "keys"), [(5, 5), (3, 8), (BLOCK, BLOCK), (BLOCK + 6, BLOCK + 11)]
 )
-def test_blocks_are_masked_attention_and_so_are_gradients(queries: int, keys: int) -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_blocks_are_masked_attention_and_so_are_gradients(
+    queries: int, keys: int, causal: bool
+) -> None:
     one, other = drawn(queries, keys), drawn(queries, keys)
-    mine, theirs = causal_attention(*one), reference(*other)
+    mine, theirs = attention(*one, causal), reference(*other, causal)
     torch.testing.assert_close(mine, theirs)
     weights = torch.randn_like(mine)
     (mine * weights).sum().backward()
@@ -44,7 +47,7 @@ def test_bf16_differs_by_rounding() -> None:
 
 def test_tensors_as_a_projection_leaves_them_are_taken() -> None:
     q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2) for each in drawn(6, 6))
-    torch.testing.assert_close(causal_attention(q, k, v), reference(q, k, v))
+    torch.testing.assert_close(attention(q, k, v, True), reference(q, k, v))
 
 
 def test_it_is_for_training_in_bf16_and_sequences_that_are_not_too_long() -> None:
