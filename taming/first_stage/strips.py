@@ -15,7 +15,7 @@ whole pass but for rounding. No gradients. Knows nothing of codes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -45,16 +45,18 @@ class Rows:
     height: int
     width: int
     take: Callable[[int, int], Tensor]
+    widest: int  # the most channels that are held on the way here
 
     def strips(self, values: int) -> Iterator[tuple[int, int]]:
         """Rows in even numbers, about so many values at once."""
-        step = max(2, values // (self.width * self.channels) // 2 * 2)
+        step = max(2, values // (self.width * self.widest) // 2 * 2)
         for low in range(0, self.height, step):
             yield low, min(low + step, self.height)
 
 
 def rows_of(x: Tensor) -> Rows:
-    return Rows(x.shape[1], x.shape[2], x.shape[3], lambda low, high: x[:, :, low:high])
+    _, channels, height, width = x.shape
+    return Rows(channels, height, width, lambda low, high: x[:, :, low:high], channels)
 
 
 def convolved(layer: nn.Conv2d, below: Rows) -> Rows:
@@ -68,7 +70,8 @@ def convolved(layer: nn.Conv2d, below: Rows) -> Rows:
             x = F.pad(x, (0, 0, top - (low - reach), high + reach - bottom))
         return F.conv2d(x, layer.weight, layer.bias, padding=(0, beside))
 
-    return Rows(layer.out_channels, below.height, below.width, take)
+    widest = max(below.widest, layer.out_channels)
+    return Rows(layer.out_channels, below.height, below.width, take, widest)
 
 
 def activated(norm: nn.GroupNorm, below: Rows, values: int) -> Rows:
@@ -79,7 +82,7 @@ def activated(norm: nn.GroupNorm, below: Rows, values: int) -> Rows:
         x = below.take(low, high)
         return F.silu(torch.addcmul(shift, x, scale), inplace=True).to(x.dtype)
 
-    return Rows(below.channels, below.height, below.width, take)
+    return replace(below, take=take)
 
 
 def statistics(norm: nn.GroupNorm, below: Rows, values: int) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ class Stored:
         self._values = values
         del x
         self._write(source)
-        self.rows = Rows(source.channels, source.height, source.width, self._take)
+        self.rows = replace(source, take=self._take, widest=source.channels)
 
     def _take(self, low: int, high: int) -> Tensor:
         rows = self._memory[self._first + low : self._first + high]
@@ -159,6 +162,7 @@ class StripRunner:
         self.whole_level = whole_level
         self.stored = stored
         self._done = self._blocks = 0
+        self._rows: Rows  # what has been reached
 
     def encode(self, encoder: Encoder, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, Z, h, w)"""
@@ -173,52 +177,66 @@ class StripRunner:
     def _encode(self, encoder: Encoder, x: Tensor) -> Tensor:
         if encoder.stem > 1:
             x = F.pixel_unshuffle(x, encoder.stem)
-        rows = convolved(encoder.conv_in, rows_of(x))
+        self._rows = convolved(encoder.conv_in, rows_of(x))
         for level in encoder.down:
             assert isinstance(level, Level)
-            rows = self._blocks_of(level, rows)
+            self._run_blocks(level)
             if level.downsample is not None:
-                rows = downsampled(level.downsample, rows)
-        h = self.whole.run_middle(encoder.mid, self._gather(rows))
-        return self._gather(self._head(encoder, rows_of(h)))
+                self._rows = downsampled(level.downsample, self._rows)
+        self._rows = rows_of(self.whole.run_middle(encoder.mid, self._gather()))
+        return self._run_head(encoder)
 
     def _decode(self, decoder: Decoder, z: Tensor) -> Tensor:
-        rows = rows_of(self.whole.run_middle(decoder.mid, decoder.conv_in(z)))
+        self._rows = rows_of(self.whole.run_middle(decoder.mid, decoder.conv_in(z)))
         for level in reversed(decoder.up):
             assert isinstance(level, Level)
-            rows = self._blocks_of(level, rows)
+            self._run_blocks(level)
             if level.upsample is not None:
-                rows = upsampled(self.whole.run_upsample, level.upsample, rows)
-        x = self._gather(self._head(decoder, rows))
+                self._rows = upsampled(self.whole.run_upsample, level.upsample, self._rows)
+        x = self._run_head(decoder)
         return F.pixel_shuffle(x, decoder.stem) if decoder.stem > 1 else x
 
-    def _head(self, network: Encoder | Decoder, rows: Rows) -> Rows:
-        return convolved(network.conv_out, activated(network.norm_out, rows, self.values))
+    def _run_head(self, network: Encoder | Decoder) -> Tensor:
+        normed = activated(network.norm_out, self._rows, self.values)
+        self._rows = convolved(network.conv_out, normed)
+        return self._gather()
 
-    def _blocks_of(self, level: Level, rows: Rows) -> Rows:
+    def _run_blocks(self, level: Level) -> None:
         """The blocks of a level, after which their rows are stored."""
+        rows = self._rows
         size = max(rows.channels, level.width) * rows.height * rows.width
+        del rows  # `_rows` alone holds what was stored last, so that it ends when that is replaced
         if len(level.attn) > 0 or size <= self.whole_level:
-            h = self.whole.run_blocks(level, self._gather(rows))
+            self._rows = rows_of(self.whole.run_blocks(level, self._gather()))
             self._report(len(level.block))
-            return rows_of(h)
-        stored = self._store(rows, times=len(level.block))
+            return
+        stored = self._store(times=len(level.block))
         for done, block in enumerate(level.block):
             assert isinstance(block, ResnetBlock)
-            rows = block_of(block, stored.rows, self.values)
+            self._rows = block_of(block, stored.rows, self.values)
             if block.shortcut is None:
-                stored.replace(rows)
+                stored.replace(self._rows)
+                self._rows = stored.rows
             else:  # of another width: it does not fit where its input lies
-                stored = self._store(rows, times=len(level.block) - done - 1)
+                stored = self._store(times=len(level.block) - done - 1)
             self._report(1)
-        return stored.rows
 
-    def _store(self, rows: Rows, times: int) -> Stored:
-        return Stored(rows, self.values, self.stored, times)
+    def _store(self, times: int) -> Stored:
+        stored = Stored(self._rows, self.values, self.stored, times)
+        self._rows = stored.rows
+        return stored
 
-    def _gather(self, rows: Rows) -> Tensor:
-        strips = [rows.take(low, high) for low, high in rows.strips(self.values)]
-        return torch.cat(strips, dim=2)
+    def _gather(self) -> Tensor:
+        """All rows; into one place, because results kept among strips would break up the heap."""
+        rows, whole = self._rows, None
+        for low, high in rows.strips(self.values):
+            strip = rows.take(low, high)
+            if whole is None:
+                whole = strip.new_empty((1, rows.height, rows.width, rows.channels))
+                whole = rearrange(whole, "1 h w c -> 1 c h w")
+            whole[:, :, low:high] = strip
+        assert whole is not None
+        return whole
 
     def _start(self, levels: nn.ModuleList, pictures: int) -> None:
         blocks = sum(len(level.block) for level in levels if isinstance(level, Level))
@@ -239,12 +257,7 @@ def block_of(block: ResnetBlock, x: Rows, values: int) -> Rows:
         layer = block.get_submodule(block.shortcut)
         assert isinstance(layer, nn.Conv2d)
         beside = convolved(layer, x)
-    return Rows(
-        h.channels,
-        h.height,
-        h.width,
-        lambda low, high: h.take(low, high).add_(beside.take(low, high)),
-    )
+    return replace(h, take=lambda low, high: h.take(low, high).add_(beside.take(low, high)))
 
 
 def upsampled(run: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, below: Rows) -> Rows:
@@ -256,7 +269,8 @@ def upsampled(run: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, belo
         top, bottom = max(low // 2 - 1, 0), min(high // 2 + 1, below.height)
         return run(layer, below.take(top, bottom))[:, :, low - 2 * top : high - 2 * top]
 
-    return Rows(seen.shape[1], 2 * below.height, seen.shape[3], take)
+    widest = max(below.widest, seen.shape[1])
+    return Rows(seen.shape[1], 2 * below.height, seen.shape[3], take, widest)
 
 
 def downsampled(layer: nn.Module, below: Rows) -> Rows:
@@ -269,4 +283,6 @@ def downsampled(layer: nn.Module, below: Rows) -> Rows:
         # At the end of the picture the layer itself adds the zeros that are looked at
         return layer(x)[:, :, : high - low]
 
-    return Rows(seen.shape[1], below.height // 2, seen.shape[3], take)
+    # Of its own rows there are half as many, and half as wide
+    widest = max(4 * below.widest, seen.shape[1])
+    return Rows(seen.shape[1], below.height // 2, seen.shape[3], take, widest)
