@@ -12,7 +12,7 @@ Knows nothing of codes or losses.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -207,7 +207,7 @@ def residual_block(config: AutoencoderConfig, channels: int, width: int) -> Resn
     return ResnetBlock(channels, width, config.dropout, config.norm_groups, temb_channels=0)
 
 
-def run_layer(layer: nn.Module, x: Tensor, recomputes: bool) -> Tensor:
+def run_layer(layer: Callable[[Tensor], Tensor], x: Tensor, recomputes: bool) -> Tensor:
     """`layer(x)`; with `recomputes` nothing inside it is kept for the backward pass but x."""
     if recomputes and torch.is_grad_enabled():
         return checkpoint(layer, x, use_reentrant=False)

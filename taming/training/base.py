@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 from taming.checkpoint import LOSS_KEYS, without_prefix
 from taming.cond_stage.drawing import distinct_colours, ramp
@@ -140,6 +141,15 @@ class StageTraining(pl.LightningModule):
 
 class TransformerTraining(StageTraining):
     """One optimiser; accumulation, clipping and max_steps are the trainer's."""
+
+    def __init__(self, model: nn.Module, settings: TrainingSettings, learning_rate: float) -> None:
+        super().__init__(model, settings, learning_rate)
+        transformer: Any = model.transformer
+        transformer.recompute_activations(settings.checkpoint_activations)
+
+    def adamw(self, groups: list[dict[str, Any]]) -> AdamW:
+        """One pass over weights and moments, where single operations make eight."""
+        return AdamW(groups, self.learning_rate, self.settings.betas, fused=True)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None

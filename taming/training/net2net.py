@@ -33,7 +33,7 @@ class Net2NetTraining(TransformerTraining):
 
     def configure_optimizers(self) -> AdamW:
         groups = linear_groups(self.model.transformer, self.weight_decay)
-        return AdamW(groups, self.learning_rate, self.settings.betas)
+        return self.adamw(groups)
 
     def training_step(self, batch: Mapping[str, Any] | SequenceBatch, _: int) -> Tensor:
         loss = self._loss(batch)

@@ -23,7 +23,7 @@ class SecondStageTraining(TransformerTraining):
 
     def configure_optimizers(self) -> AdamW:
         groups = decayed_groups(self.model, self.weight_decay)
-        return AdamW(groups, self.learning_rate, self.settings.betas)
+        return self.adamw(groups)
 
     def training_step(self, batch: CodesBatch, _: int) -> Tensor:
         loss, logs = self._loss(batch)

@@ -20,12 +20,14 @@ position, Li et al. 2024 (ControlAR, arXiv 2410.02705) section 3.2.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from taming.first_stage.autoencoder import run_layer
 from taming.transformer.cache import KVCache
 from taming.transformer.layers import Block, QueryBlock, RMSNorm, Rotation, grid_rotation
 
@@ -42,6 +44,8 @@ class Guide(NamedTuple):
 
 class AnyOrderTransformer(nn.Module):
     """Logits for any target cell given any set of known codes."""
+
+    recomputes = False  # set by `recompute_activations`
 
     def __init__(
         self,
@@ -118,6 +122,10 @@ class AnyOrderTransformer(nn.Module):
         self.tok_emb.weight.add_(placed * 0.5)
         self.head.weight.add_(placed / math.sqrt(self.width) * 0.5)
 
+    def recompute_activations(self, recomputes: bool = True) -> None:
+        """Keep only what lies between blocks for the backward pass, and compute the rest again."""
+        self.recomputes = recomputes
+
     # ---- the whole sequence at once: training -------------------------------------------------
 
     def forward(self, codes: Tensor, order: Tensor, control: Tensor, prefix: Tensor) -> Tensor:
@@ -154,7 +162,8 @@ class AnyOrderTransformer(nn.Module):
         tokens = rearrange(control, "b c h w -> b (h w) c")
         rotation = grid_rotation(height, width, self.trunk_head_dim, control.device)
         for block in self.trunk:
-            tokens = block(tokens, rotation, causal=False)
+            run = partial(block, rotation=rotation, causal=False)
+            tokens = run_layer(run, tokens, self.recomputes)
         tokens = self.trunk_norm(tokens)
         controls = {int(layer): proj(tokens) for layer, proj in self.control_proj.items()}
         coordinates = normalised_coordinates(height, width, control.device)
@@ -168,7 +177,9 @@ class AnyOrderTransformer(nn.Module):
     def run_content(self, x: Tensor, rotation: Rotation, cache: KVCache | None = None) -> Tensor:
         """Content stream over new tokens (B, n, C), behind what the cache holds."""
         for index, block in enumerate(self.content):
-            x = block(x, rotation, causal=True, cache=None if cache is None else cache.layer(index))
+            past = None if cache is None else cache.layer(index)
+            run = partial(block, rotation=rotation, causal=True, cache=past)
+            x = run_layer(run, x, self.recomputes)
         return self.content_norm(x)
 
     def run_queries(
@@ -187,7 +198,9 @@ class AnyOrderTransformer(nn.Module):
         for index, block in enumerate(self.query_layers()):
             if index in guide.controls:
                 x = x + gather_cells(guide.controls[index], guide_cells)
-            x = block(x, at_targets, keys_values[index], causal)
+            known = keys_values[index]
+            run = partial(block, rotation=at_targets, keys_values=known, causal=causal)
+            x = run_layer(run, x, self.recomputes)
         return self.head(self.norm(x))
 
 

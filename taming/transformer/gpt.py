@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from taming.first_stage.autoencoder import run_layer
 from taming.transformer.layers import attend, causal_mask
 
 
@@ -111,6 +112,8 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Logits for the next token at every place of a sequence of at most `block_size` tokens."""
 
+    recomputes = False  # set by `recompute_activations`
+
     def __init__(
         self,
         vocab_size: int,
@@ -140,6 +143,10 @@ class GPT(nn.Module):
     def get_block_size(self) -> int:
         return self.block_size
 
+    def recompute_activations(self, recomputes: bool = True) -> None:
+        """Keep only what lies between blocks for the backward pass, and compute the rest again."""
+        self.recomputes = recomputes
+
     def forward(
         self,
         idx: Tensor,  # (B, T) int64
@@ -156,7 +163,9 @@ class GPT(nn.Module):
         if embeddings is not None:
             tokens = torch.cat([embeddings, tokens], dim=1)
         x = self.drop(tokens + self.positions(0, tokens.shape[1]))
-        logits = self.head(self.ln_f(self.blocks(x)[:, answered_from:]))  # (B, P + T, V)
+        for block in self.blocks:
+            x = run_layer(block, x, self.recomputes)
+        logits = self.head(self.ln_f(x[:, answered_from:]))  # (B, P + T, V)
         if targets is None:
             return logits, None
         return logits, F.cross_entropy(rearrange(logits, "b t v -> b v t"), targets)
