@@ -57,8 +57,8 @@ def curve(
     for size, batch in points:
         call, times = make(size, batch)
         # The large ones are long enough to be measured once.
-        is_long = size * size * batch > 2 * 256 * 256 or work.startswith(SAMPLING)
-        seconds.append(times * context.median(call, 1 if is_long else 3, warmup=not is_long))
+        is_long = size * size * batch >= 2 * 256 * 256 or work.startswith(SAMPLING)
+        seconds.append(times * context.median(call, 1 if is_long else 2, warmup=not is_long))
     return Curve(work, against, side, x, seconds)
 
 
