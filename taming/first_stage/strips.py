@@ -123,7 +123,12 @@ class Stored:
         self._values = values
         del x
         self._write(source)
-        self.rows = replace(source, take=self._take, widest=source.channels)
+        self._shape = source.channels, source.height, source.width
+
+    @property
+    def rows(self) -> Rows:
+        """Not kept: a cycle would hold the memory until it is collected."""
+        return Rows(*self._shape, self._take, widest=self._shape[0])
 
     def _take(self, low: int, high: int) -> Tensor:
         rows = self._memory[self._first + low : self._first + high]
@@ -139,9 +144,6 @@ class Stored:
         """`source` is of the same size, and looks at these rows and at most REACH beside them."""
         self._write(source, self.REACH)
         self._first -= self.REACH
-
-    def whole(self) -> Tensor:
-        return self._take(0, self.rows.height)
 
 
 class StripRunner:

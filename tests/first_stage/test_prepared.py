@@ -1,6 +1,7 @@
 """Laws of the prepared first stage: it is the plain one, sooner."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from taming.checkpoint import tensor_hash
 from taming.first_stage import prepared as prepared_module
 from taming.first_stage.prepared import PreparedFirstStage, spread_kernel
-from taming.first_stage.strips import StripRunner
+from taming.first_stage.strips import Stored, StripRunner, rows_of
 from taming.first_stage.vqgan import VQModel
 
 SMALL = {
@@ -125,6 +126,16 @@ def test_encoding_in_strips_is_encoding_whole(form: str) -> None:
     model = model_of(form)
     x = pictures(model, 1)
     assert apart(strips(model).encode(model.encoder, x), model.encoder(x)) < 1e-4
+
+
+def test_what_was_stored_ends_at_once() -> None:
+    """Rows that knew their store from within it once kept it until the garbage was collected."""
+    x = torch.zeros(1, 4, 6, 2)
+    stored = Stored(rows_of(x), values=1, dtype=torch.float32, times=1)
+    assert torch.equal(stored.rows.take(2, 4), x[:, :, 2:4])
+    memory = weakref.ref(stored)
+    del stored
+    assert memory() is None
 
 
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
