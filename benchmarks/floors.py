@@ -16,13 +16,14 @@ import torch.nn.functional as F
 
 READ = 2**29  # bytes: many times the largest cache
 GIGA = 1e9
+LONG = 1.0  # seconds: short calls are repeated until then, past what disturbs a moment
 
 
-def best(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the fastest call; the first one does not count."""
+def best(work: Callable[[], object], repeats: int = 5, least: float = LONG) -> float:
+    """Seconds of the fastest call, of `repeats` or more; the first one does not count."""
     work()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    while len(times) < repeats or sum(times) < least:
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)

@@ -7,7 +7,7 @@ the middle length is timed, and counted as often as there are codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,37 +29,40 @@ Make = Callable[[int, int], tuple[Callable[[], object], int]]  # (pixels, pictur
 
 
 def curves(context: Context) -> list[Curve]:
+    panels = [*first_stage(context), sampling(context)]
     found: list[Curve] = []
-    panels: list[tuple[str, dict[str, Make]]] = [*first_stage(context), sampling(context)]
     for work, sides in panels:
-        # Every code needs the whole prefix: the grid of its condition is that of a 256 px picture.
+        context.report(f"figure: {work}")
+        # Every code needs the whole prefix, and a sequence ends with the codes of 256 px.
         sizes = [size for size in SIZES if work != SAMPLING or size <= 256]
-        for side, make in sides.items():
-            context.report(f"figure: {work}, {side}")
-            by_size = [(size, 1) for size in sizes]
-            by_batch = [(SMALL, batch) for batch in BATCHES]
-            found.append(curve(context, work, BY_SIZE, side, make, by_size, list(sizes)))
-            title = f"{work}, {SMALL} px"
-            found.append(curve(context, title, BY_BATCH, side, make, by_batch, list(BATCHES)))
-    return sorted(found, key=lambda each: each.against == BY_BATCH)  # a row of panels for each
+        by_size = [(size, 1) for size in sizes]
+        found += measured(context, work, BY_SIZE, sides, by_size, sizes)
+    for work, sides in panels:
+        context.report(f"figure: {work} of several pictures")
+        by_batch = [(SMALL, batch) for batch in BATCHES]
+        title = f"{work}, {SMALL} px"
+        found += measured(context, title, BY_BATCH, sides, by_batch, list(BATCHES))
+    return found
 
 
-def curve(
+def measured(
     context: Context,
     work: str,
     against: str,
-    side: str,
-    make: Make,
-    points: Sequence[tuple[int, int]],
+    sides: dict[str, Make],
+    points: list[tuple[int, int]],  # (pixels, pictures)
     x: list[int],
-) -> Curve:
-    seconds = []
+) -> list[Curve]:
+    """Sides in turn at every point: what the machine does besides meets all of them."""
+    taken: dict[str, list[float]] = {side: [] for side in sides}
     for size, batch in points:
-        call, times = make(size, batch)
         # The large ones are long enough to be measured once.
         is_long = size * size * batch >= 2 * 256 * 256 or work.startswith(SAMPLING)
-        seconds.append(times * context.median(call, 1 if is_long else 2, warmup=not is_long))
-    return Curve(work, against, side, x, seconds)
+        for side, make in sides.items():
+            call, times = make(size, batch)
+            once = context.median(call, 1 if is_long else 2, warmup=not is_long)
+            taken[side].append(times * once)
+    return [Curve(work, against, side, x, times) for side, times in taken.items()]
 
 
 # --- first stage ---------------------------------------------------------------------------------

@@ -157,7 +157,13 @@ def test_the_peers_peak_is_that_of_another_process(context: Context) -> None:
 
 def test_a_floor_is_the_best_of_several() -> None:
     waits = iter([0.0, 0.02, 0.001, 0.02])
-    assert best(lambda: time.sleep(next(waits)), repeats=3) < 0.02
+    assert best(lambda: time.sleep(next(waits)), repeats=3, least=0.0) < 0.02
+
+
+def test_short_calls_are_repeated_for_a_while() -> None:
+    calls: list[str] = []
+    best(lambda: calls.append("a") or time.sleep(0.001), repeats=1, least=0.01)
+    assert len(calls) > 2
 
 
 def test_a_rate_is_measured_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:

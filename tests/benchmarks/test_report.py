@@ -113,6 +113,13 @@ def test_a_record_is_a_file_a_figure_and_a_page(
     assert bench.FIGURE.read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.skipif(not bench.LATEST.exists(), reason="nothing is recorded")
+def test_the_committed_page_shows_the_committed_record() -> None:
+    content = json.loads(bench.LATEST.read_text("utf-8"))
+    table = report.page_table(report.from_json(content))
+    assert f"{report.setting(content)}\n\n{table}" in bench.PAGE.read_text("utf-8")
+
+
 def test_modules_of_rows_are_chosen_by_name() -> None:
     assert bench.parse(["--only", "decode", "--quick"]).only == ["decode"]
     with pytest.raises(SystemExit):
