@@ -95,7 +95,8 @@ def record(content: dict[str, Any]) -> None:
     with atomic_write(LATEST) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     plot.draw([Curve(**curve) for curve in content["curves"]], FIGURE)
-    text = f"{report.setting(content)}\n\n{report.page_table(report.from_json(content))}"
+    table = report.page_table(report.from_json(content))
+    text = f"{report.setting(content)}\n\n{table}\n\n{report.SHOWN}"
     page = report.rewrite(PAGE.read_text("utf-8"), text)
     with atomic_write(PAGE) as partial:
         partial.write_text(page, "utf-8")

@@ -14,6 +14,7 @@ from rich.table import Table
 from benchmarks.harness import Row
 
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+SHOWN = "![time against the size of a picture and the number of pictures](figures/benchmarks.png)"
 HEADINGS = ("what", "ours", "compared with", "ratio", "reach", "met", "floor", "memory")
 ABSENT = "-"
 
