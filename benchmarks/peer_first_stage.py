@@ -33,8 +33,10 @@ def encode(side: Any, tensors: Mapping[str, Tensor]) -> Callable[[], object]:
     return torch.no_grad()(lambda: {"codes": model.encode(tensors["images"])[2][2]})
 
 
-def train(side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any]) -> Callable[[], object]:
-    """A step of both players as the original's trainer made it: a forward pass for each."""
+def train(
+    side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any], steps: int = 1
+) -> Callable[[], object]:
+    """Steps of both players as the original's trainer made them: a forward pass for each."""
     section = {"target": f"{LOSSES}.vqperceptual.VQLPIPSWithDiscriminator", "params": loss}
     model = build(side, weights_among(tensors), section).train()
     images = tensors["images"]
@@ -64,4 +66,8 @@ def train(side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any]) -> Cal
             optimizer.step()
             optimizer.zero_grad()
 
-    return step
+    def several() -> None:
+        for _ in range(steps):
+            step()
+
+    return several
