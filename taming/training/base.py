@@ -19,6 +19,7 @@ from taming.checkpoint import LOSS_KEYS, without_prefix
 from taming.cond_stage.drawing import distinct_colours, ramp
 from taming.config import ConfigError
 from taming.first_stage.ema import EMA
+from taming.training.memory import keep_freed_memory
 from taming.training.settings import TrainingSettings
 from taming.transformer.net2net_batch import read_input
 
@@ -146,6 +147,11 @@ class TransformerTraining(StageTraining):
         super().__init__(model, settings, learning_rate)
         transformer: Any = model.transformer
         transformer.recompute_activations(settings.checkpoint_activations)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
     def adamw(self, groups: list[dict[str, Any]]) -> AdamW:
         """One pass over weights and moments, where single operations make eight."""
