@@ -25,7 +25,14 @@ UNIX_NAMES = {  # of os and signal
 UNIX_PATHS = ("/dev/", "/etc/", "/proc/", "/sys/", "/tmp")
 # What runs on the device of a model; MPS has no float64. Conditions are read on the processor.
 ON_DEVICE = ("first_stage", "cond_stage", "transformer", "sampling", "painting.py", "pipeline.py")
-ON_PROCESSOR = {"taming/cond_stage/labels.py", "taming/cond_stage/published.py"}
+ON_PROCESSOR = {
+    "taming/cond_stage/labels.py",
+    "taming/cond_stage/published.py",
+    "taming/first_stage/strips.py",  # sums of a whole picture, a number for each channel
+    "taming/transformer/prepared.py",  # scales of 8-bit weights, packed for processors alone
+}
+# Ask the system about itself where it answers, and do without where it does not.
+ASKING = ("benchmarks/machine.py", "benchmarks/peak_memory.py")
 
 
 def nodes(paths: list[Path], kind: type[ast.AST]) -> Iterator[tuple[str, Any]]:
@@ -85,15 +92,16 @@ def test_no_name_that_only_unix_has() -> None:
     ]
     for place, node in nodes(SOURCES, ast.Import):
         found += [f"{place} {a.name}" for a in node.names if a.name in UNIX_MODULES]
-    assert found == []
+    assert [each for each in found if not each.startswith(ASKING)] == []
 
 
 def test_no_path_that_only_unix_has() -> None:
-    assert [
+    found = [
         f"{place} {node.value}"
         for place, node in nodes(SOURCES, ast.Constant)
         if isinstance(node.value, str) and node.value.startswith(UNIX_PATHS)
-    ] == []
+    ]
+    assert [each for each in found if not each.startswith(ASKING)] == []
 
 
 def test_no_float64_on_the_device_of_a_model() -> None:

@@ -87,22 +87,23 @@ def activated(norm: nn.GroupNorm, below: Rows, values: int) -> Rows:
 
 def statistics(norm: nn.GroupNorm, below: Rows, values: int) -> tuple[Tensor, Tensor]:
     """What the norm multiplies by and adds to each channel of this picture, (1,C,1,1) float32."""
-    sums = torch.zeros(2, norm.num_channels, dtype=torch.float64, device=norm.weight.device)
+    sums = torch.zeros(2, norm.num_channels, dtype=torch.float64)  # on the CPU: not all have it
     for low, high in below.strips(values):
         x = below.take(low, high).float()
         cells = x.shape[2] * x.shape[3]
         mean = x.mean(dim=(0, 2, 3), keepdim=True)
-        spread = (x - mean).square_().sum(dim=(0, 2, 3)).double()  # (C,), within this strip
-        centre = mean.flatten().double()
+        spread = (x - mean).square_().sum(dim=(0, 2, 3)).cpu().double()  # (C,), within this strip
+        centre = mean.flatten().cpu().double()
         sums += torch.stack([cells * centre, spread + cells * centre.square()])
     grouped = rearrange(sums, "s (g c) -> s g c", g=norm.num_groups).mean(dim=2)
     mean, square = grouped / (below.height * below.width)  # (G,)
     rate = (square - mean.square() + norm.eps).rsqrt()
     per_channel = norm.num_channels // norm.num_groups
     mean, rate = (value.repeat_interleave(per_channel) for value in (mean, rate))
-    scale = rate * norm.weight.double()
-    shift = norm.bias.double() - mean * scale
-    return scale.float()[None, :, None, None], shift.float()[None, :, None, None]
+    scale = rate * norm.weight.cpu().double()
+    shift = norm.bias.cpu().double() - mean * scale
+    scale, shift = (value.float().to(norm.weight.device) for value in (scale, shift))
+    return scale[None, :, None, None], shift[None, :, None, None]
 
 
 class Stored:
