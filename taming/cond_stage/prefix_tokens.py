@@ -7,6 +7,7 @@ weights and leave no keys in a checkpoint. Esser et al., arXiv 2012.09841, secti
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,16 @@ from taming.cond_stage.drawing import text_card
 Encoded = tuple[Tensor, None, list[Any]]  # values, no loss, [None, None, indices]
 
 
-class PrefixTokens(nn.Module):
+class PrefixTokens(nn.Module, ABC):
     """Base of the stages without weights. With `quantize_interface=False` only values come back."""
 
     def __init__(self, quantize_interface: bool = True) -> None:
         super().__init__()
         self.quantize_interface = quantize_interface
 
+    @abstractmethod
     def encode(self, c: Tensor) -> Encoded | Tensor:
-        raise NotImplementedError(f"{type(self).__name__} does not say how it encodes")
+        """Values, no loss, and their tokens as a quantizer gives them; or the values alone."""
 
     def decode(self, c: Tensor) -> Tensor:
         """Values that are their own reconstruction."""

@@ -4,6 +4,7 @@ Label 0 is unlabelled. The files are described in `formats/ade20k.py`; `root` is
 data, in which they lie as `ade20k_root`.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 from taming.data.formats.ade20k import listed, scene_categories
@@ -53,8 +54,9 @@ class ADE20kBase(SegmentationBase):
         ]
         self.labels["scene_category"] = [self.scene_categories[stem] for stem in stems]
 
+    @abstractmethod
     def get_split(self) -> str:
-        raise NotImplementedError("a subclass names its split")
+        """ "train" or "validation"."""
 
 
 class ADE20kTrain(ADE20kBase):

@@ -8,6 +8,7 @@ the picture. The objects come in a random order, drawn like the crop from (seed,
 import importlib
 import os
 import random
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,9 @@ class AnnotatedObjectsDataset(PublishedSet):
             self.category_mapping = load_object_from_string(category_mapping_target)
         self.transform_functions = self.setup_transform(target_image_size, crop_method, random_flip)
 
+    @abstractmethod
     def get_path_structure(self) -> Mapping[str, str]:
         """{what: path inside the set's folder}; all must exist."""
-        raise NotImplementedError("a subclass names its files")
 
     def build_paths(self, top_level: str | os.PathLike[str]) -> dict[str, Path]:
         parts = self.get_path_structure().items()
@@ -245,11 +246,13 @@ class AnnotatedObjectsDataset(PublishedSet):
     def get_category_id(self, category_no: int) -> str:
         return self.category_ids[category_no]
 
+    @abstractmethod
     def get_image_description(self, image_id: str) -> Mapping[str, Any]:
-        raise NotImplementedError("a subclass knows its pictures")
+        """What the set's files say of a picture."""
 
+    @abstractmethod
     def get_image_path(self, image_id: str) -> Path:
-        raise NotImplementedError("a subclass knows its pictures")
+        """Where a picture lies."""
 
 
 def load_object_from_string(object_string: str) -> Any:

@@ -6,6 +6,7 @@ into the set's own. What a subclass adds is where annotations come from.
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from taming.data.vocabulary import merge_class_names, merge_label_names, normali
 logger = logging.getLogger(__name__)
 
 
-class AnnotatedSet(ImageList):
+class AnnotatedSet(ImageList, ABC):
     """Pictures and their annotations.
 
     label_names, class_names, box_names: the vocabularies; None takes the set's own names.
@@ -55,9 +56,9 @@ class AnnotatedSet(ImageList):
             self.label_table = self._label_table.names
         self.set_vocabulary(label_names, class_names, box_names)
 
+    @abstractmethod
     def _open_tables(self) -> LabelTable | None:
         """Reads what gives ids their meaning: `class_table`, `box_table`, and labels' table."""
-        raise NotImplementedError("a subclass knows its files")
 
     def set_vocabulary(
         self,

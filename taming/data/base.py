@@ -10,6 +10,7 @@ nobody does, an epoch is a new visit of the same index, or a new pass of the loa
 """
 
 import bisect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from taming.data.transforms import seed_transforms
 Index = int | tuple[int, int]  # index, or index and epoch
 
 
-class PublishedSet(Dataset):
+class PublishedSet(Dataset, ABC):
     """A set whose `example` is a pure function of (seed, epoch, index)."""
 
     seed = 0
@@ -32,16 +33,17 @@ class PublishedSet(Dataset):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} has no length")
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: Index) -> Any:
         number, epoch = index if isinstance(index, tuple) else (index, self.epoch)
         number = range(len(self))[number]  # negative indices; IndexError ends a plain iteration
         return self.example(number, self._turn(number) if epoch is None else epoch)
 
+    @abstractmethod
     def example(self, index: int, epoch: int) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} gives no samples")
+        """The sample of (seed, epoch, index)."""
 
     def _turn(self, index: int) -> int:
         """Stands for the epoch where nobody tells it: alike in all workers, new for each pass."""

@@ -10,6 +10,7 @@ Unlike there, labels that become one-hot are resized without mixing ids of neigh
 """
 
 import os
+from abc import abstractmethod
 from collections.abc import Collection
 from typing import Any
 
@@ -93,8 +94,9 @@ class CocoBase(PublishedSet):
             size, self.crop_size, self.random, exact=force_no_crop, targets=("segmentation",)
         )
 
+    @abstractmethod
     def get_split(self) -> str:
-        raise NotImplementedError("a subclass names its split")
+        """ "train" or "validation"."""
 
     def __len__(self) -> int:
         return len(self.labels["image_ids"])
@@ -135,35 +137,11 @@ class CocoBase(PublishedSet):
         }
 
 
-class CocoImagesAndCaptionsTrain(CocoBase):
-    def __init__(
-        self,
-        size: int,
-        onehot_segmentation: bool = False,
-        use_stuffthing: bool = False,
-        crop_size: int | None = None,
-        force_no_crop: bool = False,
-        root: PathLike | None = None,
-        seed: int = 0,
-    ) -> None:
-        folder = data_root(root) / "coco"
-        super().__init__(
-            size,
-            folder / "train2017",
-            folder / "annotations/captions_train2017.json",
-            onehot_segmentation,
-            use_stuffthing,
-            crop_size,
-            force_no_crop,
-            root=root,
-            seed=seed,
-        )
+class _Coco2017(CocoBase):
+    """Pictures and captions of a part of 2017, where they lie below `root`."""
 
-    def get_split(self) -> str:
-        return "train"
+    year: str
 
-
-class CocoImagesAndCaptionsValidation(CocoBase):
     def __init__(
         self,
         size: int,
@@ -178,8 +156,8 @@ class CocoImagesAndCaptionsValidation(CocoBase):
         folder = data_root(root) / "coco"
         super().__init__(
             size,
-            folder / "val2017",
-            folder / "annotations/captions_val2017.json",
+            folder / self.year,
+            folder / f"annotations/captions_{self.year}.json",
             onehot_segmentation,
             use_stuffthing,
             crop_size,
@@ -188,6 +166,17 @@ class CocoImagesAndCaptionsValidation(CocoBase):
             root,
             seed,
         )
+
+
+class CocoImagesAndCaptionsTrain(_Coco2017):
+    year = "train2017"
+
+    def get_split(self) -> str:
+        return "train"
+
+
+class CocoImagesAndCaptionsValidation(_Coco2017):
+    year = "val2017"
 
     def get_split(self) -> str:
         return "validation"

@@ -8,6 +8,7 @@ the folder named by `TAMING_DATA`, else in the user's cache as before. The files
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def str_to_indices(string: str) -> list[int]:
     return sorted(indices)
 
 
-class ImageNetBase(WrappedSet):
+class ImageNetBase(WrappedSet, ABC):
     """{image, relpath, synsets, class_label, human_label, file_path_} of one split.
 
     config: {size, sub_indices, root, ImageNetTrain: {random_crop}}; size 0 leaves pictures whole,
@@ -97,9 +98,9 @@ class ImageNetBase(WrappedSet):
             return data_root() / self.NAME
         return cache_root() / self.NAME
 
+    @abstractmethod
     def _finish(self, data: Path) -> None:
         """Sorts the freshly unpacked pictures into a folder for each synset."""
-        raise NotImplementedError("a subclass knows its archive")
 
     def _prepare_synset_to_human(self) -> None:
         self.human_dict = os.path.join(self.root, layout.HUMAN)

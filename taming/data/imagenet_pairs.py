@@ -5,6 +5,7 @@ a folder of their own, see `formats/imagenet.py`.
 """
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,9 @@ class BaseWithDepth(PublishedSet):
         if root is not None or self.DEFAULT_DEPTH_ROOT is None:
             self.DEFAULT_DEPTH_ROOT = data_root() / "imagenet_depth" if root is None else root
 
+    @abstractmethod
     def get_base_dset(self) -> Any:
-        raise NotImplementedError("a subclass gives the set of pictures")
+        """The set of pictures."""
 
     def get_depth_path(self, e: Mapping[str, Any]) -> str:
         folder = Path(os.fspath(self.DEFAULT_DEPTH_ROOT or ""), self.folder)
@@ -221,8 +223,9 @@ class ImageNetScale(PublishedSet):
         self.rescaler = Preprocessor(side)
         self.preprocessor = Preprocessor(size, self.crop_size, random_crop, targets=("lr",))
 
+    @abstractmethod
     def get_base(self) -> Any:
-        raise NotImplementedError("a subclass gives the set of pictures")
+        """The set of pictures."""
 
     def __len__(self) -> int:
         return len(self.base)
@@ -254,6 +257,8 @@ class ImageNetEdges(ImageNetScale):
 
 
 class ImageNetScaleTrain(ImageNetScale):
+    """Pictures of training, cut anew each time."""
+
     def __init__(self, random_crop: bool = True, **kwargs: Any) -> None:
         super().__init__(random_crop=random_crop, **kwargs)
 
@@ -262,18 +267,15 @@ class ImageNetScaleTrain(ImageNetScale):
 
 
 class ImageNetScaleValidation(ImageNetScale):
+    """Pictures of validation."""
+
     def get_base(self) -> ImageNetBase:
         return ImageNetValidation()
 
 
-class ImageNetEdgesTrain(ImageNetEdges):
-    def __init__(self, random_crop: bool = True, **kwargs: Any) -> None:
-        super().__init__(random_crop=random_crop, **kwargs)
-
-    def get_base(self) -> ImageNetBase:
-        return ImageNetTrain()
+class ImageNetEdgesTrain(ImageNetScaleTrain, ImageNetEdges):
+    """The same pictures with their edges."""
 
 
-class ImageNetEdgesValidation(ImageNetEdges):
-    def get_base(self) -> ImageNetBase:
-        return ImageNetValidation()
+class ImageNetEdgesValidation(ImageNetScaleValidation, ImageNetEdges):
+    """The same pictures with their edges."""

@@ -12,6 +12,7 @@ import math
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -44,7 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, partial)
 
 
-class StageCallback(pl.Callback):
+class StageCallback(pl.Callback, ABC):
     """Calls `after_step` after every step of the optimiser, not after every batch."""
 
     _steps: int | None = None
@@ -61,8 +62,9 @@ class StageCallback(pl.Callback):
             self._steps = pl_module.steps_done()
             self.after_step(trainer, pl_module)
 
+    @abstractmethod
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
-        raise NotImplementedError
+        """Called once for every step of the model, however many batches it took."""
 
 
 class TimeLimit(StageCallback):

@@ -6,6 +6,7 @@ Esser et al., arXiv 2012.09841, section 4.3 and figure 47: row by row (`Identity
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 
-class AbstractPermuter(nn.Module):
+class AbstractPermuter(nn.Module, ABC):
     """(B, T) in raster order -> (B, T) in the order of the sequence; `reverse` goes back."""
 
-    def forward(self, x: Tensor, reverse: bool = False) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} does not say how it permutes")
+    @abstractmethod
+    def forward(self, x: Tensor, reverse: bool = False) -> Tensor: ...
 
 
 class Identity(AbstractPermuter):

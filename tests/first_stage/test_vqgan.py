@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.published_sizes import F16
 from taming.checkpoint import CheckpointError, save_weights
 from taming.first_stage import EMAVQ, GumbelVQ, VQModel
 
@@ -17,18 +18,7 @@ SMALL = {
     "resolution": 16,
     "norm_groups": 4,
 }
-PUBLISHED = {
-    "double_z": False,
-    "z_channels": 256,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 128,
-    "ch_mult": [1, 1, 2, 2, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [16],
-    "dropout": 0.0,
-}
+PUBLISHED = F16["ddconfig"]
 LOW_DIMENSIONAL = {
     "target": "taming.first_stage.quantize.VectorQuantizer",
     "params": {"normalize": True},
