@@ -25,6 +25,7 @@ from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
 from taming.cond_stage.sources import to_pixels
+from taming.data.published_batch import one_plane_each
 from taming.painting import (
     Painter,
     Progress,
@@ -39,7 +40,6 @@ from taming.painting import (
 from taming.sampling import UNKNOWN, Filters, Window, WindowRule, published_visits, sample_sequence
 from taming.transformer.gpt_decoder import PreparedGPT
 from taming.transformer.net2net import Net2NetTransformer
-from taming.transformer.net2net_batch import one_plane_each
 
 ANY_ORDER = "train the any-order model (taming.transformer.multi_task) for that"
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 # Anchors from near-black violet over blue-green to pale yellow; lightness rises evenly, so that
 # equal steps of depth look equal and the picture still reads in grey.
@@ -23,6 +24,17 @@ def ramp(plane: np.ndarray) -> np.ndarray:
     stops = np.arange(len(_RAMP))
     channels = [np.interp(at, stops, _RAMP[:, c]) for c in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def draw_planes(planes: Tensor) -> np.ndarray:
+    """(B, C, H, W) as uint8 (B, H, W, 3): a plane in [-1, 1] as a ramp, several as labels.
+
+    Of several planes, one for each label, the largest gives a cell its colour.
+    """
+    values = planes.detach().float().cpu().numpy()
+    if values.shape[1] == 1:
+        return ramp(values[:, 0] * 0.5 + 0.5)
+    return np.array(distinct_colours(values.shape[1]), np.uint8)[values.argmax(axis=1)]
 
 
 def checkerboard(size: tuple[int, int], cell: int | None = None) -> np.ndarray:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from taming.checkpoint import LOSS_KEYS, without_prefix
-from taming.cond_stage.drawing import distinct_colours, ramp
+from taming.cond_stage.drawing import draw_planes
 from taming.config import ConfigError
+from taming.data.published_batch import read_input
 from taming.first_stage.ema import EMA
 from taming.training.memory import keep_freed_memory
 from taming.training.settings import TrainingSettings
-from taming.transformer.net2net_batch import read_input
 
 COMPILED = ("encoder", "decoder", "transformer")  # parts worth compiling, where a model has them
 
@@ -201,13 +201,7 @@ def as_colours(values: Tensor) -> np.ndarray:
     Three channels are a picture and one a plane, both in [-1, 1]; more are a label each, shown in
     the colours of label maps.
     """
-    channels = values.shape[1]
-    if channels == 3:
-        return as_pixels(values)
-    if channels == 1:
-        return ramp(values[:, 0].detach().float().cpu().numpy() * 0.5 + 0.5)
-    colours = np.array(distinct_colours(channels), np.uint8)
-    return colours[values.argmax(dim=1).cpu().numpy()]
+    return as_pixels(values) if values.shape[1] == 3 else draw_planes(values)
 
 
 def grid_picture(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from taming.checkpoint import LoadReport, load_weights, read_state_dict
 from taming.cond_stage.prefix_tokens import SOSProvider
 from taming.config import instantiate_from_config
+from taming.data.published_batch import read_input
 from taming.first_stage.plain_module import PlainModule
 from taming.first_stage.vqgan import VQModel
 from taming.sampling.autoregressive import NextLogits
@@ -36,7 +37,6 @@ from taming.transformer.gpt_decoder import (
     published_filters,
     seeds,
 )
-from taming.transformer.net2net_batch import read_input
 from taming.transformer.permuter import Identity
 
 IS_FIRST_STAGE = "__is_first_stage__"  # the condition is a picture, read by the first stage itself
@@ -227,7 +227,7 @@ class Net2NetTransformer(PlainModule):
     # --- batches and pictures of them ---
 
     def get_input(self, key: str, batch: Mapping[str, Any]) -> Tensor:
-        """What a batch holds under a published key, channels first; see `net2net_batch`."""
+        """What a batch holds under a published key, channels first; see `published_batch`."""
         is_picture = key == self.first_stage_key
         stage = self.first_stage_model if is_picture else self.cond_stage_model
         return read_input(batch, key, getattr(getattr(stage, "config", None), "in_channels", None))

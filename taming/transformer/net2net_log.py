@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from taming.cond_stage.drawing import distinct_colours, ramp
+from taming.cond_stage.drawing import draw_planes
 
 if TYPE_CHECKING:
     from taming.transformer.net2net import Net2NetTransformer
@@ -75,10 +75,7 @@ def _conditions(
 
 def map_picture(c: Tensor, size: tuple[int, int]) -> Tensor:
     """A ramp for one plane, colour for three, for more a colour for the largest: (B,3,H,W)."""
-    if c.shape[1] == 1:
-        colours = torch.from_numpy(ramp(c[:, 0].float().cpu().numpy() / 2 + 0.5))
+    if c.shape[1] != 3:
+        colours = torch.from_numpy(draw_planes(c)).to(c.device)
         c = rearrange(colours, "b h w rgb -> b rgb h w") / 127.5 - 1
-    elif c.shape[1] != 3:
-        palette = torch.tensor(distinct_colours(c.shape[1]), device=c.device) / 127.5 - 1  # (C, 3)
-        c = rearrange(palette[c.argmax(dim=1)], "b h w rgb -> b rgb h w")
     return F.interpolate(c.float(), size=size, mode="nearest")

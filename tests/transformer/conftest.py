@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from taming.sampling import orders
@@ -109,23 +108,3 @@ def net2net() -> Callable[..., Net2NetTransformer]:
         return model
 
     return build
-
-
-@pytest.fixture(scope="session")
-def published_batch() -> Callable[..., dict[str, Tensor]]:
-    """Maps with channels last, as published data sets give them."""
-
-    def draw(count: int = 2, seed: int = 0) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        return {
-            "image": torch.rand(count, *SIZE, 3, generator=generator) * 2 - 1,
-            "depth": torch.rand(count, *SIZE, generator=generator) * 2 - 1,
-            "segmentation": F.one_hot(
-                torch.randint(5, (count, *SIZE), generator=generator), 5
-            ).float(),
-            "class_label": torch.randint(3, (count,), generator=generator),
-            "coord": torch.rand(count, *SIZE, 1, generator=generator).double(),
-            "objects_bbox": torch.randint(V, (count, 7), generator=generator),
-        }
-
-    return draw

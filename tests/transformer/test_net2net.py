@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taming.checkpoint import CheckpointError
+from taming.data.published_batch import read_input
 from taming.transformer.net2net import Net2NetTransformer
 
 V, H, W, T = 16, 8, 12, 6  # cells of 4x4 pixels
@@ -210,3 +211,18 @@ def test_what_a_file_lacks_is_named_unless_it_is_ignored(state, net2net, tmp_pat
     model = net2net("image", **options, ignore_keys=["transformer.pos"])
     name = "first_stage_model.encoder.conv_in.weight"
     assert torch.equal(model.state_dict()[name], state[name])
+
+
+def test_a_batch_is_cut_to_its_first(net2net, published_batch) -> None:
+    x, c = net2net("class_label").get_xc(published_batch(count=3), 2)
+    assert len(x) == len(c) == 2
+
+
+def test_both_layouts_give_one_loss(net2net, our_batch) -> None:
+    model, batch = net2net("segmentation"), our_batch
+    published = {
+        "image": batch["image"].movedim(1, -1),
+        "segmentation": read_input(batch, "segmentation", 5).movedim(1, -1),
+    }
+    losses = [model.loss(*model.get_xc(each)) for each in (batch, published)]
+    torch.testing.assert_close(*losses)

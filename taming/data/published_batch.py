@@ -1,4 +1,4 @@
-"""A batch -> the tensors that the published second stage reads, channels first.
+"""A batch -> the tensors that published models of either stage read, channels first.
 
 Two kinds of batches come in. Published data sets give maps with channels last, under the keys that
 a config names. Our own batches (`taming.data.batch`, known by their `present`) have channels first;
@@ -58,7 +58,7 @@ def one_plane_each(labels: Tensor, classes: int | None) -> Tensor:
     highest = int(ids.max())
     if classes is None or highest >= classes:
         raise ValueError(
-            f"label maps hold class {highest}, the condition stage takes {classes or 0} classes; "
+            f"label maps hold class {highest}, the stage that reads them takes {classes or 0}; "
             "set in_channels of its ddconfig to their number"
         )
     planes = F.one_hot(ids, classes) * is_labelled[..., None]
