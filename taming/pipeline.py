@@ -32,7 +32,7 @@ from taming.painting import (
     stretch,
 )
 from taming.sampling import UNKNOWN, Filters, Window, sample_windows, spread_orders
-from taming.transformer.decoder import Branch, Decoder
+from taming.transformer.decoder import Branch, Decoder, Guides
 from taming.transformer.multi_task import MultiTaskTransformer
 
 Guidance = float | Mapping[str, float]
@@ -213,8 +213,9 @@ class Pipeline(Painter):
         window = self._window(grid)
         stacked = {name: value.to(self.device) for name, value in values.items()}
         branches, scales = model.branches(stacked, len(generators), grid, settings["guidance"])
+        guides = Guides(model.transformer)
         return sample_windows(
-            lambda place: Decoder(model.transformer, _crop(branches, place), scales),
+            lambda place: Decoder(model.transformer, _crop(branches, place), scales, guides),
             known.to(self.device),
             window=window,
             stride=(max(1, window[0] // 2), max(1, window[1] // 2)),

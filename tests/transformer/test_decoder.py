@@ -6,6 +6,7 @@ from torch import Tensor
 
 from taming.sampling import UNKNOWN, Filters, group_sizes, guide, orders, sample
 from taming.transformer import Branch, Decoder, NaiveDecoder
+from taming.transformer.decoder import Guides
 
 T = 12
 
@@ -171,3 +172,21 @@ def test_under_autocast_the_cache_is_in_bf16_and_logits_in_float32(transformer, 
         answer = decoder(codes.gather(1, order[:, :2]), order[:, :2], order[:, 2:4])
     assert decoder.content_cache.buffer.dtype == torch.bfloat16
     assert answer.dtype == torch.float32
+
+
+def test_a_control_that_is_the_same_everywhere_passes_the_trunk_once(
+    transformer, inputs, mode, monkeypatch
+) -> None:
+    model = transformer(control_mode=mode)
+    codes, order, control, prefix = inputs()
+    blank = torch.ones_like(control)
+    guide, passed = model.guide, []
+    monkeypatch.setattr(model, "guide", lambda *args: (passed.append(args), guide(*args))[1])
+    guides = Guides(model)
+    for window in (control, control + 1.0):
+        branches = [Branch(blank.clone(), prefix), Branch(window, prefix)]
+        found = steps(Decoder(model, branches, [2.0], guides), codes, order, [4, 8])
+        expected = steps(NaiveDecoder(model, branches, [2.0]), codes, order, [4, 8])
+        torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+    of_naive = 2 * 2 * 2  # windows, steps, branches
+    assert len(passed) == 3 + of_naive
