@@ -14,7 +14,6 @@ import csv
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import shutil
 import sys
@@ -260,8 +259,6 @@ def make(
     """Renders scenes, trains both stages small, paints every task into OUT/index.html."""
     # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     plan = Plan(scenes=scenes, people=people, seed=seed)
     try:
         Demo(out, plan, Console()).run()

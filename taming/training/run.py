@@ -181,6 +181,8 @@ def make_trainer(options: Mapping[str, Any], **ours: Any) -> pl.Trainer:
         if key in ours:
             raise ConfigError(f"trainer.{key} belongs to the run directory; leave it out")
     check_arguments(pl.Trainer, options, "trainer")
+    # It announces devices and gives tips. Here, because its import sets the level.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     try:
         return pl.Trainer(**options, **ours)
     except (MisconfigurationException, TypeError, ValueError) as error:
