@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
-READ = 2**29  # bytes: many times the largest cache
+READ, ROW = 2**29, 2**14  # bytes: many times the largest cache; a row of the matrix that is read
 GIGA = 1e9
 LONG = 1.0  # seconds: short calls are repeated until then, past what disturbs a moment
 
@@ -37,19 +37,41 @@ class Floors:
         self._rates: dict[tuple[torch.dtype, int, int, int], float] = {}
 
     @cached_property
+    def _ways(self) -> list[Callable[[int], object]]:
+        """Ways to read the first so many rows of ROW bytes of a matrix of READ bytes."""
+        matrix = torch.ones(READ // ROW, ROW // 4)  # touched, or its pages would all be one
+        vector, half = torch.ones(ROW // 4), torch.ones(1, ROW // 2, dtype=torch.bfloat16)
+        halves = matrix.view(torch.bfloat16)
+        return [
+            lambda rows: torch.mv(matrix[:rows], vector),
+            lambda rows: matrix[:rows].sum(),
+            lambda rows: F.linear(half, halves[:rows]),
+        ]
+
+    @cached_property
+    def _fastest(self) -> tuple[float, Callable[[int], object]]:
+        with torch.inference_mode():
+            times = [best(lambda way=way: way(READ // ROW)) for way in self._ways]
+        return min(zip(times, self._ways, strict=True), key=lambda each: each[0])
+
+    @property
     def bandwidth(self) -> float:
         """Bytes a second read from memory."""
-        matrix = torch.ones(READ // 4 // 4096, 4096)  # touched, or its pages would all be one
-        vector = torch.ones(4096)
-        half = matrix.bfloat16()
-        half_vector = vector.bfloat16()
-        with torch.inference_mode():
-            times = [
-                best(lambda: torch.mv(matrix, vector)) / matrix.nbytes,
-                best(lambda: matrix.sum()) / matrix.nbytes,
-                best(lambda: F.linear(half_vector[None], half)) / half.nbytes,
-            ]
-        return 1 / min(times)
+        return READ / self._fastest[0]
+
+    def reading(self, size: int) -> Callable[[], None]:
+        """Something that reads `size` bytes from memory, to be timed beside what it is a floor of:
+        how fast memory is depends on who else uses it at the time."""
+        whole, rest = divmod(size // ROW, READ // ROW)
+        way = self._fastest[1]
+
+        def read() -> None:
+            with torch.inference_mode():
+                for _ in range(whole):
+                    way(READ // ROW)
+                way(rest)
+
+        return read
 
     def rate(
         self, dtype: torch.dtype, rows: int = 512, inner: int = 1024, columns: int = 4096

@@ -10,7 +10,8 @@ The floor of a step is the time to read the weights of its layers once; keys and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ BYTES = {"float32": 4, "bf16": 2, "int8": 1}  # a weight
 class Sampled(NamedTuple):
     seconds: float
     codes: Tensor  # (1, T)
-    logits: Tensor  # (T, V), of float32's codes
+    logits: Tensor  # (T, V)
 
 
 def rows(context: Context) -> Iterator[Row]:
@@ -56,14 +57,14 @@ def rows(context: Context) -> Iterator[Row]:
             model.load_state_dict(torch.load(weights, mmap=True))
             pack_gpt(model, "int8" if precision == "int8" else "bf16")
         prepared = PreparedGPT(model)
-        drawn = sampled(context, prepared, prefix, None if exact is None else exact.codes)
+        drawn = sampled(context, prepared, prefix)
         if exact is None:
             exact = drawn
             theirs, best = original(context, weights, torch.cat([prefix, drawn.codes], dim=1))
             equal = float((best[:, PREFIX - 1 :] == drawn.codes).float().mean())
             note = f"{equal:.1%} of the codes are those the original draws greedily."
         else:
-            note = drift(exact, drawn)
+            note = drift(exact, logits_along(prepared, prefix, exact.codes))
         yield Row(
             name=f"sampling, 305M, 256 codes after 256, {precision}",
             ours=drawn.seconds,
@@ -97,38 +98,51 @@ def read_bytes(model: gpt_module.GPT, width: int) -> int:
 # --- sampling ------------------------------------------------------------------------------------
 
 
-def sampled(
-    context: Context, prepared: PreparedGPT, prefix: Tensor, forced: Tensor | None
-) -> Sampled:
-    """Greedy codes, their time, and the logits along `forced` codes, else along its own."""
-    drawn: list[Tensor] = []
+class Kept:
+    """A decoder that notes what it answered."""
+
+    def __init__(self, decoder: GPTDecoder) -> None:
+        self.decoder = decoder
+        self.logits: list[Tensor] = []
+
+    def __call__(self, codes: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+        self.logits.append(self.decoder(codes, positions, targets))
+        return self.logits[-1]
+
+
+def sampled(context: Context, prepared: PreparedGPT, prefix: Tensor) -> Sampled:
+    """Greedy codes, their time, and their logits."""
+    drawn: list[tuple[Tensor, Kept]] = []
 
     def ours() -> None:
-        decoder = GPTDecoder(prepared, prefix)
-        drawn.append(continue_codes(decoder, prefix[:, :0], CODES, Filters(0.0)))
+        kept = Kept(GPTDecoder(prepared, prefix))
+        drawn.append((continue_codes(kept, prefix[:, :0], CODES, Filters(0.0)), kept))
 
-    taken = context.median(ours, repeats=3, warmup=0)
-    codes = drawn[0] if forced is None else forced
+    taken = context.median(ours, repeats=2, warmup=0)
+    codes, kept = drawn[-1]
+    return Sampled(taken, codes, torch.cat(kept.logits)[:, 0])
+
+
+def logits_along(prepared: PreparedGPT, prefix: Tensor, codes: Tensor) -> Tensor:
+    """Logits (T, V) where these codes (1, T) are drawn, whatever is the most likely."""
     decoder, logits = GPTDecoder(prepared, prefix), []
-    for place in range(CODES):
+    for place in range(codes.shape[1]):
         fed = codes[:, max(0, place - 1) : place]
         at = torch.arange(max(0, place - 1), place)[None]
         logits.append(decoder(fed, at, torch.tensor([[place]]))[0, 0])
-    return Sampled(taken, drawn[0], torch.stack(logits))
+    return torch.stack(logits)
 
 
 def original(context: Context, weights: Path, sequence: Tensor) -> tuple[float, Tensor]:
     """Seconds of the original's loop, and its most likely code (1, L) after every place."""
     lengths = LENGTHS[::5] if context.quick else LENGTHS
     repeats = context.repeats(3)
-    order = [length for length in lengths for _ in range(repeats + 1)]
+    order = [lengths[0], *(length for length in lengths for _ in range(repeats))]
     timer = context.theirs(
         "peer_decode:forward", {"codes": sequence}, weights=str(weights), lengths=order
     )
-    medians = []
-    for _ in lengths:
-        times = [timer() for _ in range(repeats + 1)][1:]
-        medians.append(sorted(times)[len(times) // 2])
+    timer()  # the first one does not count
+    medians = [statistics.median(timer() for _ in range(repeats)) for _ in lengths]
     best = timer.last["best"]
     timer.close()
     total = 0.0
@@ -137,9 +151,9 @@ def original(context: Context, weights: Path, sequence: Tensor) -> tuple[float, 
     return total + medians[-1], best  # lengths 256 to 511: the last one counts whole
 
 
-def drift(exact: Sampled, other: Sampled) -> str:
-    apart = (other.logits - exact.logits).norm() / exact.logits.std() / exact.logits.numel() ** 0.5
-    equal = float((other.logits.argmax(-1) == exact.logits.argmax(-1)).float().mean())
+def drift(exact: Sampled, logits: Tensor) -> str:
+    apart = (logits - exact.logits).norm() / exact.logits.std() / exact.logits.numel() ** 0.5
+    equal = float((logits.argmax(-1) == exact.logits.argmax(-1)).float().mean())
     return (
         f"Along the same codes logits drift by {float(apart):.2%} of their spread, and {equal:.1%} "
         "of the most likely codes are the same."
@@ -150,43 +164,48 @@ def drift(exact: Sampled, other: Sampled) -> str:
 
 
 def steps(context: Context, prepared: PreparedGPT, precision: str) -> Iterator[Row]:
-    """A step behind 256 tokens: one picture against the floor, eight against one."""
+    """A step behind 256 tokens: one picture beside the floor, eight beside one."""
     context.report(f"decode step, {precision}")
-    one, eight = (step(context, prepared, batch) for batch in (1, 8))
-    floor = context.floors.seconds_to_read(read_bytes(prepared.gpt, BYTES[precision]))
+    read = context.floors.reading(read_bytes(prepared.gpt, BYTES[precision]))
+    alone = context.paired(step(prepared, 1), read, repeats=STEPS, warmup=3)
     yield Row(
         name=f"decode step at length 256, {precision}",
-        ours=one * 1e3,
-        peer=floor * 1e3,
+        ours=alone.ours * 1e3,
+        peer=alone.peer * 1e3,
         against="floor",
         unit="ms",
+        ratio=alone.ratio,
+        spread=alone.spread,
         reach=STEP_REACH[precision],
-        floor=floor * 1e3,
+        floor=alone.peer * 1e3,
     )
+    eight = context.paired(step(prepared, 8), step(prepared, 1), repeats=STEPS, warmup=3)
     yield Row(
         name=f"decode step at length 256, per picture of 8, {precision}",
-        ours=eight / 8 * 1e3,
-        peer=one * 1e3,
+        ours=eight.ours / 8 * 1e3,
+        peer=eight.peer * 1e3,
         against="one picture",
         unit="ms",
+        ratio=eight.ratio * 8,
+        spread=(eight.spread[0] * 8, eight.spread[1] * 8),
         reach=4.5,
-        floor=floor / 8 * 1e3,
+        floor=alone.peer / 8 * 1e3,
     )
 
 
-def step(context: Context, prepared: PreparedGPT, batch: int) -> float:
-    """Seconds."""
+def step(prepared: PreparedGPT, batch: int) -> Callable[[], None]:
+    """One step further at each call; the first one feeds the prefix, too."""
     decoder = GPTDecoder(prepared, torch.randint(GPT["vocab_size"], (batch, PREFIX)))
     place = 0
 
-    def ours() -> None:
+    def work() -> None:
         nonlocal place
         fed = torch.zeros(batch, min(place, 1), dtype=torch.long)
         at = torch.full((batch, min(place, 1)), place - 1)
         decoder(fed, at, torch.full((batch, 1), place))
         place += 1
 
-    return context.median(ours, repeats=STEPS, warmup=3)  # the first one feeds the prefix
+    return work
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -199,47 +218,40 @@ def memory(context: Context, prefix: Tensor) -> Row:
     folder.mkdir()
     params: dict[str, Any] = {
         "transformer_config": {"target": "taming.modules.transformer.mingpt.GPT", "params": GPT},
-        "first_stage_config": _first_stage(),
+        "first_stage_config": PUBLISHED_FIRST_STAGE,
         "cond_stage_config": "__is_first_stage__",
     }
     config = {"target": "taming.models.cond_transformer.Net2NetTransformer", "params": params}
-    model = Net2NetTransformer(GPT_SECTION, _first_stage(), "__is_first_stage__")
+    model = Net2NetTransformer(GPT_SECTION, PUBLISHED_FIRST_STAGE, "__is_first_stage__")
     torch.save({"state_dict": model.state_dict()}, folder / "last.ckpt")
     (folder / "config.yaml").write_text(to_yaml({"model": config}), encoding="utf-8")
     del model
     known = torch.zeros(1, CODES - STEPS, dtype=torch.long)
     read = {**config, "params": {**params, "ckpt_path": str(folder / "last.ckpt")}}
-    ours = {
-        precision: context.peak_memory(
-            "benchmarks.rows_decode:sample_the_last", folder=str(folder), precision=precision
-        )
-        for precision in PRECISIONS
-    }
+    ours = context.peak_memory("benchmarks.rows_decode:sample_the_last", folder=str(folder))
     theirs = context.peer_memory(
         "peer_decode:sampling", {"known": known, "prefix": prefix}, config=read, steps=STEPS
     )
     return Row(
         name="peak memory, sampling 305M",
-        ours=ours["float32"],
+        ours=ours,
         peer=theirs,
         unit="MiB",
         reach=1.67,
-        memory=ours["float32"],
-        note=f"bf16 {ours['bf16']:.0f} MiB, int8 {ours['int8']:.0f} MiB.",
+        memory=ours,
     )
 
 
 GPT_SECTION = {"target": "taming.transformer.gpt.GPT", "params": GPT}
+PUBLISHED_FIRST_STAGE: dict[str, Any] = {
+    "target": "taming.models.vqgan.VQModel",
+    "params": {**F16, "lossconfig": {"target": "taming.modules.losses.DummyLoss"}},
+}
 
 
-def _first_stage() -> dict[str, Any]:
-    loss = {"target": "taming.modules.losses.DummyLoss"}
-    return {"target": "taming.models.vqgan.VQModel", "params": {**F16, "lossconfig": loss}}
-
-
-def sample_the_last(folder: str, precision: str) -> None:
+def sample_the_last(folder: str) -> None:
     """Reads the model and draws the last codes of a picture: a process of its own does this."""
-    model = load(Path(folder) / "last.ckpt", precision=precision).model
+    model = load(Path(folder) / "last.ckpt").model
     assert isinstance(model, Net2NetTransformer)
     known = torch.zeros(1, CODES - STEPS, dtype=torch.long)
     model.sample(known, torch.zeros(1, PREFIX, dtype=torch.long), steps=STEPS)

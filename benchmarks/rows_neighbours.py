@@ -54,7 +54,7 @@ def first_stage(context: Context) -> Row:
 
     with torch.inference_mode():
         apart = float((ours() - theirs()).abs().max())
-        taken = context.paired(ours, theirs, repeats=5, warmup=0)
+        taken = context.paired(ours, theirs, repeats=3, warmup=0)
     return Row(
         name=name,
         ours=taken.ours * 1e3,
@@ -91,7 +91,7 @@ def second_stage(
             use_cache=True,
         )
 
-    taken = context.paired(ours, theirs, repeats=5)
+    taken = context.paired(ours, theirs, repeats=3)
     return Row(
         name=title,
         ours=taken.ours / CODES * 1e3,

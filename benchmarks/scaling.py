@@ -1,8 +1,8 @@
 """Time against the size of a picture and the number of pictures, for the figure.
 
-Decoding and encoding with the published f16 model, sampling with the published 305M GPT. The
-original's sampler runs its whole network for every code, 256 times for a picture: one such pass at
-the middle length is timed, and counted as often as there are codes.
+Decoding and encoding with the published f16 model, sampling with the published 305M GPT: of both
+sides one step at the middle length is timed, and counted as often as there are codes. A step of the
+original's sampler runs its whole network over the whole sequence.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Context, Curve
+from benchmarks.harness import Context, Curve, seconds
 from benchmarks.published_sizes import F16, GPT, PREFIX
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
-from taming.sampling.filters import Filters
 from taming.transformer import gpt
-from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, continue_codes, pack_gpt
+from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, pack_gpt
 
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)  # pixels; pictures
 F = 16  # pixels a code, one side
 SMALL = 128  # pixels, of the panels against the number of pictures
+LONG = 0.5  # seconds
 BY_SIZE, BY_BATCH = "picture, px", "pictures"
 ORIGINAL = "original, float32"
 Make = Callable[[int, int], tuple[Callable[[], object], int]]  # (pixels, pictures) -> work, times
@@ -56,11 +56,11 @@ def measured(
     """Sides in turn at every point: what the machine does besides meets all of them."""
     taken: dict[str, list[float]] = {side: [] for side in sides}
     for size, batch in points:
-        # The large ones are long enough to be measured once.
-        is_long = size * size * batch >= 2 * 256 * 256 or work.startswith(SAMPLING)
         for side, make in sides.items():
             call, times = make(size, batch)
-            once = context.median(call, 1 if is_long else 2, warmup=not is_long)
+            once = seconds(call)
+            if once < LONG:  # else it is long enough to be measured once
+                once = context.median(call, 3, warmup=0)
             taken[side].append(times * once)
     return [Curve(work, against, side, x, times) for side, times in taken.items()]
 
@@ -117,7 +117,7 @@ def sampling(context: Context) -> tuple[str, dict[str, Make]]:
         model = gpt.GPT(**GPT).eval()
         if name != "float32":
             pack_gpt(model, name)
-        sides[f"ours, {name}"] = our_codes(PreparedGPT(model))
+        sides[f"ours, {name}"] = our_steps(PreparedGPT(model))
     return SAMPLING, sides
 
 
@@ -125,14 +125,20 @@ def condition(batch: int) -> Tensor:
     return torch.randint(GPT["vocab_size"], (batch, PREFIX))
 
 
-def our_codes(model: PreparedGPT) -> Make:
+def our_steps(model: PreparedGPT) -> Make:
     def make(size: int, batch: int) -> tuple[Callable[[], object], int]:
-        prefix, filters = condition(batch), Filters(0.0)
+        decoder = GPTDecoder(model, condition(batch))
+        known = torch.zeros(batch, codes(size) // 2, dtype=torch.long)
+        place = known.shape[1]
+        decoder(known, torch.arange(place).expand(batch, -1), torch.full((batch, 1), place))
 
         def work() -> Tensor:
-            return continue_codes(GPTDecoder(model, prefix), prefix[:, :0], codes(size), filters)
+            nonlocal place
+            place += 1
+            fed, at = known[:, :1], torch.full((batch, 1), place - 1)
+            return decoder(fed, at, at + 1)
 
-        return work, 1
+        return work, codes(size)
 
     return make
 

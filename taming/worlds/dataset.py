@@ -4,14 +4,18 @@
     keypoints.json (COCO)   class_labels.json   captions.json   split.json   SOURCE.md   worlds.json
 
 A set is complete or absent: everything is written to a hidden folder beside the target, which is
-renamed at the end. `worlds.json` holds the settings; the same settings find the set and keep it.
+renamed at the end. Rendering that was stopped goes on there, and a set grows when more scenes of it
+are wanted: scene number i is the same whatever the count. `worlds.json` holds the settings; the
+same settings find the set and keep it. `.records.jsonl` says of each finished scene what the other
+files say of all.
 """
 
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -37,7 +41,9 @@ from taming.worlds.surface import LABELS
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # raise when the pictures of a seed change
+VERSION = 4  # raise when the pictures of a seed, or those held out, change
+PICTURES = ("images", "labels", "depth")
+SETTINGS, RECORDS = "worlds.json", ".records.jsonl"
 DEPTH_SCALE = 0.02  # metres per step: FAR fits 16 bits, and a body close by has some relief
 DEPTH_TABLE = {  # what depth.json says
     "kind": "metric",
@@ -93,30 +99,87 @@ def render_set(
     workers: processes; 1 renders in this one. More than one starts new interpreters, so a script
         must call this under `if __name__ == "__main__":`.
     progress: called with (done, count).
-    An existing set of the same settings is kept as it is; anything else in the way is an error.
+    An existing set of the same settings is kept as it is, one with fewer scenes grows; anything
+    else in the way is an error.
     """
     settings = _settings(count, size, seed, people, people_share, validation_share)
     target = Path(out).absolute()
-    if _is_complete(target, settings):
+    there = _scenes_there(target, settings)
+    if there == count:
         logger.info("%s holds this set already; nothing to render", target)
         return target
-    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        for folder in ("images", "labels", "depth"):
-            (partial / folder).mkdir(parents=True)
-        records: list[Record] = []
-        for chunk in _render_all(settings, partial, workers):
-            records += chunk
+    partial = target.parent / f".{target.name}.partial"
+    records = _begun(partial, settings, target if there else None)
+    if records and progress is not None:
+        progress(len(records), count)
+    with open(partial / RECORDS, "a", encoding="utf-8") as log:
+        for chunk in _render_all(settings, partial, records.keys(), workers):
+            log.writelines(_line(record) for record in chunk)
+            log.flush()
+            records.update({record.name: record for record in chunk})
             if progress is not None:
                 progress(len(records), count)
-        _write_annotations(partial, settings, sorted(records, key=lambda r: r.name))
-        if target.is_dir():  # empty, or _is_complete would have said so
-            target.rmdir()
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    _write_annotations(partial, settings, [records[name] for name in sorted(records)])
+    _put(partial, target)
     return target
+
+
+def _begun(partial: Path, settings: Settings, smaller: Path | None) -> dict[str, Record]:
+    """Makes `partial` ready, and returns what it holds: of an earlier attempt, or `smaller`'s."""
+    if _has(partial / SETTINGS, _scene_settings(settings)):
+        logger.info("going on in %s", partial)
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        for folder in PICTURES:
+            (partial / folder).mkdir(parents=True)
+        if smaller is not None:
+            for folder in PICTURES:
+                for path in (smaller / folder).iterdir():
+                    _link(path, partial / folder / path.name)
+            shutil.copyfile(smaller / RECORDS, partial / RECORDS)
+        _write(partial / SETTINGS, _scene_settings(settings))
+    log = partial / RECORDS
+    text = log.read_text(encoding="utf-8") if log.is_file() else ""
+    whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    log.write_text("".join(whole), encoding="utf-8")  # without a line that was cut off
+    records = {record.name: record for record in map(_record, whole)}
+    for name in records.keys() - {_name(index) for index in range(settings.count)}:
+        del records[name]  # more were wanted then
+        for folder in PICTURES:
+            (partial / folder / f"{name}.png").unlink(missing_ok=True)
+    return records
+
+
+def _scene_settings(settings: Settings) -> dict[str, Any]:
+    """What decides a scene of a set, and not how many there are."""
+    return {key: value for key, value in asdict(settings).items() if key != "count"}
+
+
+def _has(path: Path, content: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == content)
+    except (OSError, ValueError):
+        return False
+
+
+def _link(path: Path, other: Path) -> None:
+    """The same file under a second name, or a copy where the disk has no such thing."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
+def _put(partial: Path, target: Path) -> None:
+    """`partial` becomes `target`; a smaller set there goes."""
+    if not target.is_dir():
+        partial.replace(target)
+        return
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.replace(old)
+    partial.replace(target)
+    shutil.rmtree(old)
 
 
 def _settings(
@@ -144,18 +207,24 @@ def _settings(
     return Settings(VERSION, count, height, width, seed, share, float(validation_share))
 
 
-def _is_complete(target: Path, settings: Settings) -> bool:
-    """Whether `target` holds just this set; ValueError if it holds something else."""
+def _scenes_there(target: Path, settings: Settings) -> int:
+    """How many scenes of this set `target` holds; ValueError if it holds something else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return False
+        return 0
     remedy = "choose another folder or delete this one"
     try:
-        found = json.loads((target / "worlds.json").read_text(encoding="utf-8"))
+        found = json.loads((target / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ValueError(f"{target} exists and is no rendered set of scenes; {remedy}") from None
     wanted = asdict(settings)
-    if found == wanted:
-        return True
+    count = found.get("count")
+    if found == wanted or (
+        {**found, "count": settings.count} == wanted
+        and isinstance(count, int)
+        and count < settings.count
+        and (target / RECORDS).is_file()
+    ):
+        return int(count)
     differing = [
         f"{key} {found.get(key)} there, {wanted[key]} wanted"
         for key in wanted
@@ -164,19 +233,22 @@ def _is_complete(target: Path, settings: Settings) -> bool:
     raise ValueError(f"{target} holds another set ({'; '.join(differing)}); {remedy}")
 
 
-def _render_all(settings: Settings, folder: Path, workers: int) -> Iterator[list[Record]]:
-    starts = range(0, settings.count, _CHUNK)
-    if workers <= 1 or len(starts) == 1:
-        for start in starts:
-            yield _render_chunk(settings, folder, start)
+def _render_all(
+    settings: Settings, folder: Path, done: Collection[str], workers: int
+) -> Iterator[list[Record]]:
+    missing = [index for index in range(settings.count) if _name(index) not in done]
+    chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
+    if workers <= 1 or len(chunks) <= 1:
+        for chunk in chunks:
+            yield _render_chunk(settings, folder, chunk)
         return
     # The body model is loaded here once and handed to the workers as arrays.
     body = bodies() if settings.people_share > 0 else None
     pool = ProcessPoolExecutor(
-        min(workers, len(starts)), get_context("spawn"), initializer=_begin, initargs=(body,)
+        min(workers, len(chunks)), get_context("spawn"), initializer=_begin, initargs=(body,)
     )
     try:
-        jobs = [pool.submit(_render_chunk, settings, folder, start) for start in starts]
+        jobs = [pool.submit(_render_chunk, settings, folder, chunk) for chunk in chunks]
         for job in as_completed(jobs):
             yield job.result()
     finally:
@@ -188,13 +260,16 @@ def _begin(body: Bodies | None) -> None:
         hold(body)
 
 
-def _render_chunk(settings: Settings, folder: Path, start: int) -> list[Record]:
-    stop = min(start + _CHUNK, settings.count)
-    return [_render_one(settings, folder, index) for index in range(start, stop)]
+def _render_chunk(settings: Settings, folder: Path, indices: list[int]) -> list[Record]:
+    return [_render_one(settings, folder, index) for index in indices]
+
+
+def _name(index: int) -> str:
+    return f"{index:06d}"
 
 
 def _render_one(settings: Settings, folder: Path, index: int) -> Record:
-    name = f"{index:06d}"
+    name = _name(index)
     seed = settings.seed * _SETS_APART + index
     with_people = np.random.default_rng((seed, 4)).random() < settings.people_share
     picture = render(
@@ -204,6 +279,18 @@ def _render_one(settings: Settings, folder: Path, index: int) -> Record:
     Image.fromarray(picture.labels).save(folder / "labels" / f"{name}.png")
     Image.fromarray(depth_steps(picture.depth)).save(folder / "depth" / f"{name}.png")
     return Record(name, picture.biome, picture.captions, picture.keypoints, picture.boxes)
+
+
+def _line(record: Record) -> str:
+    arrays = {"keypoints": record.keypoints.tolist(), "boxes": record.boxes.tolist()}
+    return json.dumps({**record._asdict(), **arrays}, ensure_ascii=False) + "\n"
+
+
+def _record(line: str) -> Record:
+    found = json.loads(line)
+    keypoints = np.array(found.pop("keypoints"), dtype=np.float64).reshape(-1, len(JOINTS), 3)
+    boxes = np.array(found.pop("boxes"), dtype=np.float64).reshape(-1, 4)
+    return Record(**found, keypoints=keypoints, boxes=boxes)
 
 
 def _write_annotations(folder: Path, settings: Settings, records: list[Record]) -> None:
@@ -221,7 +308,7 @@ def _write_annotations(folder: Path, settings: Settings, records: list[Record]) 
     if settings.people_share > 0:
         seen = [(f"{record.name}.png", record.keypoints, record.boxes) for record in records]
         _write(folder / "keypoints.json", coco(seen, settings.height, settings.width))
-    held_out = set(_held_out(settings))
+    held_out = _held_out(settings)
     _write(
         folder / "split.json",
         {
@@ -229,15 +316,16 @@ def _write_annotations(folder: Path, settings: Settings, records: list[Record]) 
             "validation": [name for i, name in enumerate(names) if i in held_out],
         },
     )
+    (folder / RECORDS).write_text("".join(map(_line, records)), encoding="utf-8")
     (folder / "SOURCE.md").write_text(_source(settings), encoding="utf-8")
-    _write(folder / "worlds.json", asdict(settings))
+    _write(folder / SETTINGS, asdict(settings))
 
 
-def _held_out(settings: Settings) -> list[int]:
+def _held_out(settings: Settings) -> set[int]:
+    """Spread evenly from the first scene on, so that a set that grows keeps apart what it kept."""
     share = settings.validation_share
-    number = min(max(round(settings.count * share), int(share > 0)), settings.count - 1)
-    order = np.random.default_rng((settings.seed, settings.count, 5)).permutation(settings.count)
-    return [int(i) for i in order[:number]]
+    chosen = {i for i in range(settings.count) if math.ceil((i + 1) * share) > math.ceil(i * share)}
+    return chosen if len(chosen) < settings.count else chosen - {settings.count - 1}
 
 
 def depth_steps(depth: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ def _read(path: Path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("worlds") / "set"
-    return render_set(6, (24, 32), target, people=False, workers=1, validation_share=0.34)
+    return render_set(6, (24, 32), target, people=False, workers=1, validation_share=1 / 3)
 
 
 def test_every_picture_has_every_annotation(folder: Path):
@@ -53,13 +53,13 @@ def test_depth_is_metric_and_far_where_there_is_sky(folder: Path):
 
 def test_the_same_settings_find_the_set_again(folder: Path):
     stamp = (folder / "images" / "000000.png").stat().st_mtime_ns
-    render_set(6, (24, 32), folder, people=False, workers=1, validation_share=0.34)
+    render_set(6, (24, 32), folder, people=False, workers=1, validation_share=1 / 3)
     assert (folder / "images" / "000000.png").stat().st_mtime_ns == stamp
 
 
 def test_another_set_in_the_way_is_an_error_that_names_it(folder: Path):
-    with pytest.raises(ValueError, match=r"set.*count 6 there, 7 wanted"):
-        render_set(7, (24, 32), folder, people=False, validation_share=0.34)
+    with pytest.raises(ValueError, match=r"set.*count 6 there, 5 wanted"):
+        render_set(5, (24, 32), folder, people=False, validation_share=1 / 3)
 
 
 def test_a_folder_that_is_no_set_is_left_alone(tmp_path: Path):
@@ -69,21 +69,68 @@ def test_a_folder_that_is_no_set_is_left_alone(tmp_path: Path):
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def _same(one: Path, other: Path) -> bool:
+    files = [sorted(p.relative_to(f) for p in f.rglob("*") if p.is_file()) for f in (one, other)]
+    return files[0] == files[1] and all(
+        (one / path).read_bytes() == (other / path).read_bytes() for path in files[0]
+    )
+
+
+def test_a_set_that_was_stopped_is_absent_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(done: int, count: int) -> None:
+        raise KeyboardInterrupt
+
+    def render(name: str, **more):
+        return render_set(9, 16, tmp_path / name, people=False, workers=1, **more)
+
+    with pytest.raises(KeyboardInterrupt):
+        render("stopped", progress=interrupt)
+    assert not (tmp_path / "stopped").exists()
+    with open(tmp_path / ".stopped.partial" / ".records.jsonl", "a") as log:
+        log.write('{"name": "000008", "biome"')  # cut off in the middle
+
+    def full_disk(folder: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset_module, "_write_annotations", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        render("stopped")
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped").exists()
+
+    rendered: list[int] = []
+    monkeypatch.setattr(dataset_module, "_render_one", lambda *args: rendered.append(args[-1]))
+    render("stopped")
+    assert rendered == []
+    monkeypatch.undo()
+    assert _same(tmp_path / "stopped", render("at_once"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["at_once", "stopped"]
+
+
+def test_fewer_scenes_may_be_wanted_of_what_was_stopped(tmp_path: Path):
     def interrupt(done: int, count: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        render_set(9, 16, tmp_path / "set", people=False, workers=1, progress=interrupt)
-    assert list(tmp_path.iterdir()) == []
+        render_set(16, 16, tmp_path / "set", people=False, workers=1, progress=interrupt)
+    few = render_set(3, 16, tmp_path / "set", people=False, workers=1)
+    assert _same(few, render_set(3, 16, tmp_path / "at_once", people=False, workers=1))
 
-    def full_disk(path: Path, content: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(dataset_module, "_write", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        render_set(1, 16, tmp_path / "set", people=False, workers=1)
-    assert list(tmp_path.iterdir()) == []
+def test_a_set_grows(tmp_path: Path):
+    small = render_set(3, 16, tmp_path / "set", people=False, workers=1, validation_share=0.25)
+    held_out = _read(small / "split.json")["validation"]
+    stamp = (small / "images" / "000001.png").stat().st_mtime_ns
+    grown = render_set(9, 16, tmp_path / "set", people=False, workers=1, validation_share=0.25)
+    assert (grown / "images" / "000001.png").stat().st_mtime_ns == stamp
+    assert set(held_out) <= set(_read(grown / "split.json")["validation"])
+    assert _same(
+        grown,
+        render_set(9, 16, tmp_path / "at_once", people=False, workers=1, validation_share=0.25),
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["at_once", "set"]
 
 
 def test_two_workers_write_what_one_writes(tmp_path: Path):
@@ -93,8 +140,7 @@ def test_two_workers_write_what_one_writes(tmp_path: Path):
         10, 16, tmp_path / "two", people=False, progress=lambda *done: seen.append(done)
     )
     assert seen[-1] == (10, 10)
-    for path in sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file()):
-        assert (one / path).read_bytes() == (two / path).read_bytes(), path
+    assert _same(one, two)
 
 
 def test_sets_of_different_seeds_share_no_scene(folder: Path, tmp_path: Path):
