@@ -29,7 +29,7 @@ from taming.transformer.net2net import Net2NetTransformer
 
 CODES = 256
 LENGTHS = [256, 307, 358, 409, 460, 511]
-STEPS = 16  # of a measurement of steps; of a measurement of memory
+STEPS = 12  # of a measurement of steps; of a measurement of memory
 PRECISIONS = {"float32": 17.0, "bf16": 30.0, "int8": 40.0}
 STEP_REACH = {"float32": 0.75, "bf16": 0.6, "int8": None}
 BYTES = {"float32": 4, "bf16": 2, "int8": 1}  # a weight
@@ -118,7 +118,7 @@ def sampled(context: Context, prepared: PreparedGPT, prefix: Tensor) -> Sampled:
         kept = Kept(GPTDecoder(prepared, prefix))
         drawn.append((continue_codes(kept, prefix[:, :0], CODES, Filters(0.0)), kept))
 
-    taken = context.median(ours, repeats=2, warmup=0)
+    taken = context.median(ours, repeats=1, warmup=0)  # which is the mean of its steps
     codes, kept = drawn[-1]
     return Sampled(taken, codes, torch.cat(kept.logits)[:, 0])
 
@@ -228,9 +228,11 @@ def memory(context: Context, prefix: Tensor) -> Row:
     del model
     known = torch.zeros(1, CODES - STEPS, dtype=torch.long)
     read = {**config, "params": {**params, "ckpt_path": str(folder / "last.ckpt")}}
-    ours = context.peak_memory("benchmarks.rows_decode:sample_the_last", folder=str(folder))
-    theirs = context.peer_memory(
-        "peer_decode:sampling", {"known": known, "prefix": prefix}, config=read, steps=STEPS
+    work = "benchmarks.rows_decode:sample_the_last"
+    given = {"known": known, "prefix": prefix}
+    ours, theirs = context.side_by_side(
+        lambda: context.peak_memory(work, folder=str(folder)),
+        lambda: context.peer_memory("peer_decode:sampling", given, config=read, steps=STEPS),
     )
     return Row(
         name="peak memory, sampling 305M",

@@ -58,7 +58,7 @@ def decoding(context: Context, model: VQModel) -> Iterator[Row]:
         ("bf16", torch.bfloat16, 6.0),
     ):
         ours = PreparedFirstStage(copy.deepcopy(model).to(dtype))
-        taken = context.paired(lambda ours=ours: ours.decode(z_q), theirs, repeats=5)
+        taken = context.paired(lambda ours=ours: ours.decode(z_q), theirs, repeats=3)
         expected = theirs.last["picture"] if expected is None else expected
         quality = psnr(ours.decode(z_q), expected)
         floor = context.floors.seconds_to_compute(DECODING, dtype, **COLUMNS)
@@ -83,7 +83,7 @@ def encoding(context: Context, model: VQModel) -> Row:
     theirs = context.theirs("peer_first_stage:encode", {**model.state_dict(), "images": images})
     ours = PreparedFirstStage(copy.deepcopy(model).bfloat16())
     half = images.bfloat16()
-    taken = context.paired(lambda: ours.encode(half), theirs, repeats=5)
+    taken = context.paired(lambda: ours.encode(half), theirs, repeats=3)
     equal = (ours.indices(half).flatten() == theirs.last["codes"].flatten()).float().mean()
     theirs.close()
     floor = context.floors.seconds_to_compute(ENCODING, torch.bfloat16, **COLUMNS)
@@ -121,7 +121,7 @@ def training(context: Context) -> Row:
     given = {**model.state_dict(), "images": noise()}
     theirs = context.theirs("peer_first_stage:train", given, loss=LOSS)
     del given
-    batches = [{"image": noise()}] * (2 if context.quick else 4)
+    batches = [{"image": noise()}] * (2 if context.quick else 3)
     taken = fit(model, batches, theirs)
     theirs.close()
     pairs = summarize(taken.ours[1:], taken.theirs[1:])
@@ -145,10 +145,11 @@ def train_once(**settings: Any) -> None:
 def training_memory(context: Context) -> Row:
     context.report("peak memory of first-stage training")
     given = {**trained_model().state_dict(), "images": noise(PICTURES)}
-    peer = context.peer_memory("peer_first_stage:train", given, loss=LOSS, steps=STEPS)
-    del given
     work = "benchmarks.rows_first_stage:train_once"
-    ours = context.peak_memory(work, checkpoint_activations=True)
+    ours, peer = context.side_by_side(
+        lambda: context.peak_memory(work, checkpoint_activations=True),
+        lambda: context.peer_memory("peer_first_stage:train", given, loss=LOSS, steps=STEPS),
+    )
     return Row(
         name=f"peak memory, first-stage training, {SIDE} px, B={PICTURES}",
         ours=ours,
@@ -177,10 +178,12 @@ def large(context: Context) -> Row:
     context.report(f"decoding {side} px")
     work = "benchmarks.rows_first_stage:decode_large"
     paths = [context.folder / f"{kind}.pt" for kind in ("whole", "strips")]
-    peaks = [
-        context.peak_memory(work, side=side, strips=strips, path=str(path))
-        for path, strips in zip(paths, (False, True), strict=True)
-    ]
+
+    def peak(strips: bool) -> float:
+        path = str(paths[strips])
+        return context.peak_memory(work, side=side, strips=strips, path=path)
+
+    peaks = context.side_by_side(lambda: peak(False), lambda: peak(True))
     whole, strips = (torch.load(path) for path in paths)
     return Row(
         name=f"peak memory of decoding {side} px in strips, float32",

@@ -23,7 +23,7 @@ def rows(context: Context) -> Iterator[Row]:
     )
     for name, ours, theirs, reach in pairs:
         context.report(name)
-        taken = context.paired(program(ours), program(theirs), repeats=9)
+        taken = context.paired(program(ours), program(theirs), repeats=5)
         yield Row(
             name=name,
             ours=taken.ours * 1e3,

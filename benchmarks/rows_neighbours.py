@@ -20,7 +20,7 @@ from taming.first_stage.vqgan import VQModel
 from taming.transformer.gpt import GPT
 from taming.transformer.gpt_decoder import sample_with_past
 
-PREFIX, CODES = 192, 64  # tokens known and tokens drawn
+PREFIX, CODES = 224, 32  # tokens known and tokens drawn
 GPT2 = {"n_layer": 12, "n_head": 12, "n_embd": 768}  # 85M in its layers
 IMAGE_GPT = {"n_layer": 24, "n_head": 8, "n_embd": 512}  # "small": 76M
 V = 1024

@@ -31,9 +31,9 @@ from taming.worlds import render_set
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIDE, F = 256, 16  # pixels; pixels a code, one side
-SCENES, SCENE_SIDE, STEPS = 24, 144, 12  # of the training whose waiting is measured
+SCENES, SCENE_SIDE, STEPS = 24, 144, 8  # of the training whose waiting is measured
 WAITING = 2.0  # per cent of a step
-FEW = (20, 24, 32)  # steps
+FEW = (20, 32)  # steps
 GUIDANCE = 2.0
 LARGE, WINDOW_STEPS = 1024, 24  # pixels; steps of a window
 
@@ -66,7 +66,7 @@ def training(context: Context) -> Row:
     with torch.no_grad():
         encoded = [model.first_stage_model.indices(each).flatten(1) for each in (images, maps)]
         exact = float(model.loss_of_codes(*encoded))
-    batches = [SequenceBatch(*encoded)] * (2 if context.quick else 4)
+    batches = [SequenceBatch(*encoded)] * (2 if context.quick else 3)
     taken = fit(model, batches, theirs, ema_decay=0.0)
     original = float(theirs.last["first"])
     theirs.close()
@@ -155,16 +155,16 @@ def multi_task(
 
 
 def few_steps(context: Context) -> Iterator[Row]:
-    model = Pipeline(multi_task(factor=8, size=128))
-    depth = model.model.conditions["depth"].blank((128, 128))  # as good as any to be timed
-    values = {"depth": depth}
+    model = multi_task(factor=8, size=128)
+    painter = Pipeline(model)
+    values = {"depth": model.conditions["depth"].blank((128, 128))}  # as good as any to be timed
 
     def paint(steps: int | None) -> Any:
-        return model.paint_values(values, (128, 128), steps=steps, guidance=GUIDANCE)
+        return painter.paint_values(values, (128, 128), steps=steps, guidance=GUIDANCE)
 
     for steps in FEW:
         context.report(f"painting in {steps} steps")
-        taken = context.paired(lambda steps=steps: paint(steps), lambda: paint(None), repeats=5)
+        taken = context.paired(lambda steps=steps: paint(steps), lambda: paint(None), repeats=2)
         yield Row(
             name=f"any-order painting of 128 px from depth in {steps} steps, B=1, guided",
             ours=taken.ours * 1e3,
@@ -203,7 +203,7 @@ def windows(context: Context) -> Row:
             generators=[torch.Generator().manual_seed(0)],
         )
 
-    taken = context.paired(lambda: codes(side), lambda: codes(SIDE), repeats=3)
+    taken = context.paired(lambda: codes(side), lambda: codes(SIDE), repeats=2, warmup=0)
     cells = [(size // F) ** 2 for size in (side, SIDE)]
     each = [seconds / count for seconds, count in zip(taken[:2], cells, strict=True)]
     scale = cells[0] / cells[1]

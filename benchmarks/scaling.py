@@ -19,7 +19,7 @@ from taming.first_stage.vqgan import VQModel
 from taming.transformer import gpt
 from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, pack_gpt
 
-SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)  # pixels; pictures
+SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4)  # pixels; pictures
 F = 16  # pixels a code, one side
 SMALL = 128  # pixels, of the panels against the number of pictures
 LONG = 0.5  # seconds

@@ -45,6 +45,8 @@ class StageTraining(pl.LightningModule):
         self.batches = 0  # trained on so far, those before a resume included
 
     def setup(self, stage: str) -> None:
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         settings = self.settings
         if settings.decay == "cosine" and settings.decay_steps is None:
             limit = self.step_limit()
@@ -147,11 +149,6 @@ class TransformerTraining(StageTraining):
         super().__init__(model, settings, learning_rate)
         transformer: Any = model.transformer
         transformer.recompute_activations(settings.checkpoint_activations)
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if self.trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
 
     def adamw(self, groups: list[dict[str, Any]]) -> AdamW:
         """One pass over weights and moments, where single operations make eight."""

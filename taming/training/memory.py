@@ -1,8 +1,9 @@
 """Memory that a step frees stays with the process, for the next step to use.
 
 glibc returns large blocks to the system at once, and every step gets them back page by page, each
-filled with zeros first: a fifth of a step of the second stage on a processor. Other allocators are
-left alone. Peaks do not change; what is kept between them does. Source: mallopt(3).
+filled with zeros first: on a processor a tenth of a step of the first stage, a fifth of one of the
+second. Other allocators are left alone. Peaks do not change; what is kept between them does.
+Source: mallopt(3).
 """
 
 from __future__ import annotations
