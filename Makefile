@@ -12,13 +12,16 @@ export OMP_WAIT_POLICY ?= passive
 export NO_ALBUMENTATIONS_UPDATE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check parity bench env clean
+.PHONY: help demo train-demo test check parity bench image-gpt env clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY)  ## render scenes, train both stages small, paint every task into demo/index.html
+demo: $(READY)  ## paint every task with the bundled model into demo/index.html
 	$(BIN)/python -m taming.evaluation.demo --out demo
+
+train-demo: $(READY)  ## the whole path small: render scenes, train both stages, paint, into trained_demo/
+	$(BIN)/python -m taming.evaluation.demo_training --out trained_demo
 
 test: $(READY)  ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
@@ -34,6 +37,13 @@ parity: $(READY)  ## compare with the original, number by number, from the same 
 
 bench: $(READY)  ## times and memory beside the original and the limits of the machine (ONLY=decode QUICK=1)
 	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+image-gpt: $(READY)  ## complete pictures with Image-GPT and with ours, an hour of training each (MINUTES=60 DATA=data/worlds RUN=bundled)
+	$(BIN)/python -m benchmarks.image_gpt $(if $(DATA),--data $(DATA)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RUN),--run $(RUN))
+
+.PHONY: ablations
+ablations: $(READY)  ## train the design beside its alternatives, three hours (MINUTES=20 ONLY=control OUT=runs/ablations)
+	$(BIN)/python -m benchmarks.ablations $(if $(MINUTES),--minutes $(MINUTES)) $(addprefix --only ,$(ONLY)) $(if $(OUT),--out $(OUT))
 
 env: $(READY)  ## make .venv, or renew it when setup.py or constraints.txt changed
 

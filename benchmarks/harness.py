@@ -14,13 +14,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -201,20 +199,6 @@ class Context:
             peer.run("prepare", tensors, key="", workload=workload, arguments=arguments)
             peer.run("measure", key="")
             return int(peer.run("peak")["bytes"]) / MIB
-
-    def side_by_side(self, *works: Callable[[], float]) -> list[float]:
-        """What these return, peaks of memory of processes of their own: no peak depends on time,
-        so they run at once and share the threads."""
-        name = "OMP_NUM_THREADS"
-        before = os.environ.get(name)
-        os.environ[name] = str(max(1, self.threads // len(works)))
-        try:
-            with ThreadPoolExecutor(len(works)) as pool:
-                return list(pool.map(lambda work: work(), works))
-        finally:
-            os.environ.pop(name)
-            if before is not None:
-                os.environ[name] = before
 
     def __enter__(self) -> Context:
         return self

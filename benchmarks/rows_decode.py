@@ -136,7 +136,7 @@ def logits_along(prepared: PreparedGPT, prefix: Tensor, codes: Tensor) -> Tensor
 def original(context: Context, weights: Path, sequence: Tensor) -> tuple[float, Tensor]:
     """Seconds of the original's loop, and its most likely code (1, L) after every place."""
     lengths = LENGTHS[::5] if context.quick else LENGTHS
-    repeats = context.repeats(3)
+    repeats = context.repeats(2)
     order = [lengths[0], *(length for length in lengths for _ in range(repeats))]
     timer = context.theirs(
         "peer_decode:forward", {"codes": sequence}, weights=str(weights), lengths=order
@@ -230,10 +230,8 @@ def memory(context: Context, prefix: Tensor) -> Row:
     read = {**config, "params": {**params, "ckpt_path": str(folder / "last.ckpt")}}
     work = "benchmarks.rows_decode:sample_the_last"
     given = {"known": known, "prefix": prefix}
-    ours, theirs = context.side_by_side(
-        lambda: context.peak_memory(work, folder=str(folder)),
-        lambda: context.peer_memory("peer_decode:sampling", given, config=read, steps=STEPS),
-    )
+    ours = context.peak_memory(work, folder=str(folder))
+    theirs = context.peer_memory("peer_decode:sampling", given, config=read, steps=STEPS)
     return Row(
         name="peak memory, sampling 305M",
         ours=ours,

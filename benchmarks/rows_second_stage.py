@@ -31,7 +31,7 @@ from taming.worlds import render_set
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIDE, F = 256, 16  # pixels; pixels a code, one side
-SCENES, SCENE_SIDE, STEPS = 24, 144, 8  # of the training whose waiting is measured
+SCENES, SCENE_SIDE, STEPS = 24, 144, 6  # of the training whose waiting is measured
 WAITING = 2.0  # per cent of a step
 FEW = (20, 32)  # steps
 GUIDANCE = 2.0

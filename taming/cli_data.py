@@ -59,6 +59,7 @@ def convert(
     keep_losses: Annotated[
         bool, Option("--keep-losses", help="With the discriminator, to go on training.")
     ] = False,
+    half: Annotated[bool, Option("--half", help="Weights in 16 bits: half the size.")] = False,
 ) -> None:
     """Makes config.yaml and weights.safetensors of a checkpoint, running no code from it.
 
@@ -70,7 +71,7 @@ def convert(
     from taming.convert import convert as convert_model
 
     with progress_bar("writing MB") as progress:
-        print(convert_model(source, out, config, part, keep_losses, progress))
+        print(convert_model(source, out, config, part, keep_losses, half, progress))
 
 
 @app.command()

@@ -44,6 +44,7 @@ def convert(
     config: str | Path | None = None,  # YAML of the model, where it is not found by itself
     part: str | None = None,  # one of PARTS
     keep_losses: bool = False,  # to go on training with the discriminator
+    half: bool = False,  # bfloat16: half the size, weights rounded to three digits
     progress: Callable[[int, int], None] | None = None,  # MB written, of how many
 ) -> Path:
     """Writes the folder and returns it; on any error nothing is left behind.
@@ -63,6 +64,8 @@ def convert(
     model = _shapes_of(section)
     report = load_weights(model, state, source=str(found.weights))
     kept = {name: state[name] for name in report.matched}
+    if half:
+        kept = {name: _rounded(tensor) for name, tensor in kept.items()}
 
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -110,6 +113,10 @@ def _with_new_targets(value: Any) -> Any:
         found = get_obj_from_str(value["target"])
         renamed["target"] = f"{found.__module__}.{found.__qualname__}"
     return renamed
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    return tensor.bfloat16() if tensor.is_floating_point() else tensor
 
 
 def _shapes_of(section: Mapping[str, Any]) -> nn.Module:

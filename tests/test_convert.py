@@ -212,3 +212,16 @@ def test_a_config_without_a_model_is_refused(old_run, tmp_path: Path) -> None:
     (run / "configs/2020-project.yaml").write_text("lightning: {}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="no section `model`"):
         convert(run, tmp_path / "out")
+
+
+def test_half_is_half_as_large_and_nearly_the_same(
+    old_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = old_run(first_stage())
+    whole, half = convert(run, tmp_path / "whole"), convert(run, tmp_path / "half", half=True)
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (whole, half)]
+    assert 1.9 < sizes[0] / sizes[1] < 2.0  # of a file with a header
+    exact, rounded = (taming.load(folder).first_stage.state_dict() for folder in (whole, half))
+    for name, tensor in exact.items():
+        assert rounded[name].dtype == tensor.dtype
+        assert torch.allclose(rounded[name], tensor, rtol=2**-8, atol=0), name

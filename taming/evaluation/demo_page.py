@@ -1,4 +1,4 @@
-"""What the demo leaves to look at: a page with everything side by side, and one sheet.
+"""What a demo leaves to look at: a page with everything side by side, and one sheet.
 
 The page needs nothing but the pictures beside it: no scripts, no fonts, no network.
 """
@@ -26,15 +26,15 @@ Paintings = Mapping[Task, Sequence[Painted]]
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The numbers on the page."""
+class About:
+    """What the page says of the model and of how it was made."""
 
-    seconds: Mapping[str, float]  # by stage: scenes, tokenizer, painter, painting
-    scenes: int
-    cores: int
-    parameters: Mapping[str, int]  # tokenizer, painter
-    seen: Mapping[str, int]  # pictures that each has looked at, repetitions counted
-    psnr: float | None  # dB, of held-out reconstructions
+    title: str
+    lead: str  # a sentence under the headline
+    facts: Sequence[tuple[str, str]]  # a time or a number, and what it is of
+    text: Sequence[str]  # paragraphs; HTML
+    model: str  # what `taming.load` is given to have it
+    psnr: float | None = None  # dB, of held-out reconstructions
 
 
 # ---- sheet --------------------------------------------------------------------------------------
@@ -62,15 +62,17 @@ def write_sheet(painted: Paintings, path: Path) -> Path:
         for left, example in zip(lefts, examples, strict=False):
             x = left
             given = _side_by_side(example.shown)
-            for picture, after in (
-                (given, 2 * GAP),
-                *((sample, GAP) for sample in example.samples[:-1]),
-                (example.samples[-1], 2 * GAP),
-                (example.truth, 0),
+            room = most * (TILE + GAP) - GAP if task.is_wide else TILE
+            for picture, wide, after in (
+                (given, TILE, 2 * GAP),
+                *((sample, room, GAP) for sample in example.samples[:-1]),
+                (example.samples[-1], room, 2 * GAP),
+                (example.truth, TILE, 0),
             ):
-                tile = picture.convert("RGB").resize((TILE, TILE), _enlargement(picture))
-                sheet.paste(tile, (x, top + label))
-                x += TILE + after
+                if picture is not None:
+                    tile = picture.convert("RGB").resize((wide, TILE), _enlargement(picture))
+                    sheet.paste(tile, (x, top + label))
+                x += wide + after
     with atomic_write(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
     return path
@@ -101,7 +103,7 @@ def _enlargement(picture: Image.Image) -> Image.Resampling:
 def write_page(
     painted: Paintings,
     reconstructions: Sequence[tuple[Image.Image, Image.Image]],  # truth, reconstruction
-    facts: Facts,
+    about: About,
     out: Path,
 ) -> Path:
     """`index.html` in `out`, with its pictures in `out/images`."""
@@ -110,10 +112,13 @@ def write_page(
     sections = [_section(task, examples, images) for task, examples in painted.items()]
     page = _PAGE.format(
         style=_STYLE,
-        facts=_facts(facts),
-        honest=_honest(facts),
-        reconstructions=_reconstructions(reconstructions, images, facts),
+        title=escape(about.title),
+        lead=escape(about.lead),
+        facts="".join(f"<dt>{escape(much)}</dt><dd>{escape(of)}</dd>" for much, of in about.facts),
+        text="".join(f"<p>{paragraph}</p>" for paragraph in about.text),
+        reconstructions=_reconstructions(reconstructions, images, about.psnr),
         sections="\n".join(sections),
+        model=escape(about.model),
     )
     path = out / "index.html"
     with atomic_write(path) as partial:
@@ -147,18 +152,22 @@ def _row(task: Task, number: int, example: Painted, images: Path) -> str:
         image_tag(saved(sample, f"seed{seed}"), f"sample, seed {seed}")
         for seed, sample in enumerate(example.samples)
     )
-    truth = image_tag(saved(example.truth, "truth"), task.truth)
-    captions = ("given", f"seeds 0 to {len(example.samples) - 1}", task.truth)
+    last = len(example.samples) - 1
+    captions = ("given", f"seeds 0 to {last}" if last else "seed 0", task.truth)
     words = [f"<figcaption>{escape(c)}</figcaption>" if number == 0 else "" for c in captions]
+    truth = ""
+    if example.truth is not None:
+        picture = image_tag(saved(example.truth, "truth"), task.truth)
+        truth = f'<figure class="truth">{picture}{words[2]}</figure>'
     return f"""<div class="row" style="--n: {len(example.samples)}">
 <figure class="given">{given}{words[0]}</figure>
 <figure class="samples"><div>{samples}</div>{words[1]}</figure>
-<figure class="truth">{truth}{words[2]}</figure>
+{truth}
 </div>"""
 
 
 def _reconstructions(
-    pairs: Sequence[tuple[Image.Image, Image.Image]], images: Path, facts: Facts
+    pairs: Sequence[tuple[Image.Image, Image.Image]], images: Path, psnr: float | None
 ) -> str:
     figures = ""
     for number, (truth, back) in enumerate(pairs):
@@ -168,47 +177,10 @@ def _reconstructions(
             f"<figure>{image_tag(f'images/codes_{number}_truth.png', 'held-out picture')}"
             f"{image_tag(f'images/codes_{number}_back.png', 'the same through the codes')}</figure>"
         )
-    quality = "" if facts.psnr is None else f" ({facts.psnr:.1f} dB PSNR)"
+    quality = "" if psnr is None else f" ({psnr:.1f} dB PSNR)"
     return f"""<p>Held-out pictures, and below each what is left of it after the codebook{quality}.
 Nothing painted on this page can be sharper than that.</p>
 <div class="pairs">{figures}</div>"""
-
-
-def _facts(facts: Facts) -> str:
-    def clock(stage: str) -> str:
-        seconds = round(facts.seconds.get(stage, 0.0))
-        return f"{seconds // 60}:{seconds % 60:02d}"
-
-    learnt = sum(facts.seconds.get(stage, 0.0) for stage in ("scenes", "tokenizer", "painter"))
-    lines = [
-        (clock("scenes"), f"rendering {facts.scenes:,} scenes"),
-        (
-            clock("tokenizer"),
-            f"first stage: {facts.parameters['tokenizer'] / 1e6:.1f} million parameters, "
-            f"{facts.seen['tokenizer']:,} pictures seen",
-        ),
-        (
-            clock("painter"),
-            f"second stage: {facts.parameters['painter'] / 1e6:.1f} million parameters, "
-            f"{facts.seen['painter']:,} pictures seen",
-        ),
-        (clock("painting"), "painting this page"),
-    ]
-    items = "".join(f"<dt>{when}</dt><dd>{escape(what)}</dd>" for when, what in lines)
-    machine = f"{facts.cores} processor cores, no graphics card"
-    return f"<dl>{items}</dl><p>{learnt / 60:.1f} minutes of rendering and training, {machine}.</p>"
-
-
-def _honest(facts: Facts) -> str:
-    minutes = sum(facts.seconds.values()) / 60
-    return f"""<p>This is a model after {minutes:.0f} minutes, starting from nothing: no downloaded
-weights, no photographs. It shows that the path works, not how good it gets. Layout, light and
-colour come from the conditions; detail smaller than a code (8x8 pixels) is guessed, people are a
-few codes wide, and a word is obeyed more loosely than a map. Rows are the first held-out scenes,
-samples the first seeds: nothing is selected.</p>
-<p>The same with more time and larger pictures: <code>configs/worlds_tokenizer.yaml</code>,
-<code>configs/worlds.yaml</code>. A folder of your own pictures takes the place of the scenes.
-</p>"""
 
 
 _STYLE = (
@@ -240,15 +212,15 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>taming: every task, after ten minutes</title>
+<title>taming: {title}</title>
 <style>{style}</style>
 </head>
 <body>
 <header>
-<h1>Every task, one set of weights</h1>
-<p class="lead">Rendered, trained and painted on this machine.</p>
-{facts}
-{honest}
+<h1>{title}</h1>
+<p class="lead">{lead}</p>
+<dl>{facts}</dl>
+{text}
 </header>
 <section id="codes">
 <h2>Pictures as codes</h2>
@@ -256,7 +228,7 @@ _PAGE = """<!doctype html>
 </section>
 {sections}
 <footer><p>Every sample is a PNG that knows its seed, settings and conditions:
-<code>taming.load("runs/demo").repaint("images/depth_0_seed0.png")</code> paints it again, bit for
+<code>taming.load("{model}").repaint("images/depth_0_seed0.png")</code> paints it again, bit for
 bit. All of them on one sheet: <a href="grid.png">grid.png</a>.</p></footer>
 </body>
 </html>

@@ -1,4 +1,4 @@
-"""The tasks of the demo: what is given for a held-out scene, and the painting of it.
+"""The tasks of the demos: what is given for a held-out scene, and the painting of it.
 
 Nothing is selected: a task takes the first held-out scenes that have what it needs, and the seeds
 0, 1, 2, ...
@@ -30,8 +30,9 @@ class Example(NamedTuple):
     """What is given to the model, and the picture that it was taken from."""
 
     conditions: dict[str, Any]  # keywords of `Pipeline.paint`
-    truth: Image.Image
+    truth: Image.Image | None = None  # None: nothing to hold samples against
     words: str = ""  # what is given, where that is words
+    varied: Image.Image | None = None  # the picture to make variations of
 
 
 class Painted(NamedTuple):
@@ -40,7 +41,7 @@ class Painted(NamedTuple):
     shown: list[Image.Image]  # what was given, one picture for each condition
     words: str
     samples: list[Image.Image]
-    truth: Image.Image
+    truth: Image.Image | None
 
 
 class Scenes:
@@ -134,12 +135,33 @@ def _sentences(scenes: Scenes) -> Iterator[Example]:
         yield Example({"text": sentence}, scenes.image(name), sentence)
 
 
-def _together(scenes: Scenes) -> Iterator[Example]:
+def _two(scenes: Scenes) -> Iterator[Example]:
     """A label map and a sentence, of the same scene."""
     for name in scenes.names:
         sentence = scenes.captions[name][0]
         given = {"labels": scenes.folder / "labels" / f"{name}.png", "text": sentence}
         yield Example(given, scenes.image(name), sentence)
+
+
+def _three(scenes: Scenes) -> Iterator[Example]:
+    """Depth and pose of one scene in the words of another."""
+    words = [scenes.captions[name][0] for name in scenes.names]
+    for number, example in enumerate(_poses(scenes)):
+        name = str(example.conditions["pose"]).rpartition("#")[2]
+        sentence = words[(number + len(words) // 2) % len(words)]
+        given = {"depth": scenes.folder / "depth" / f"{name}.png", **example.conditions}
+        yield Example({**given, "text": sentence}, None, sentence)
+
+
+def _varied(scenes: Scenes) -> Iterator[Example]:
+    for name in scenes.names:
+        yield Example({}, None, varied=scenes.image(name))
+
+
+def _wide(scenes: Scenes) -> Iterator[Example]:
+    """Every class once, without a truth: no scene was rendered that wide."""
+    for example in _classes(scenes):
+        yield example._replace(truth=None)
 
 
 @dataclass(frozen=True)
@@ -153,6 +175,7 @@ class Task:
     examples: Callable[[Scenes], Iterator[Example]]
     guidance: Guidance = 2.0
     truth: str = "truth"  # what the last column is
+    is_wide: bool = False  # one sample, as wide as the samples of other tasks together
 
 
 TASKS = (
@@ -219,11 +242,35 @@ TASKS = (
         truth="one so described",
     ),
     Task(
-        "together",
-        "Several at once",
+        "two",
+        "Two at once",
         "A label map and a sentence: any subset of the conditions works.",
         'model.paint(labels="labels.png", text="A lake at dawn.", seeds=range(4))',
-        _together,
+        _two,
+    ),
+    Task(
+        "three",
+        "Three at once",
+        "Depth and pose of one scene, in the words of another.",
+        'model.paint(depth="depth.png", pose="keypoints.json", text="Snow at noon.")',
+        _three,
+    ),
+    Task(
+        "vary",
+        "Variations",
+        "A picture, of whose codes a half is painted anew.",
+        'model.vary("picture.png", share=0.5, seeds=range(4))',
+        _varied,
+        guidance=1.0,
+    ),
+    Task(
+        "panorama",
+        "Panorama",
+        "A class, painted in windows wider than anything that was trained on.",
+        'model.paint(class_label="desert", size=(128, 512))',
+        _wide,
+        guidance=3.0,
+        is_wide=True,
     ),
 )
 
@@ -233,6 +280,7 @@ def paint_tasks(
     scenes: Scenes,
     examples: int,
     samples: int,
+    steps: int | None = None,  # None: one code at a time
     progress: Progress | None = None,
 ) -> dict[Task, list[Painted]]:
     """Every task that this model and these scenes allow; one seed for each sample."""
@@ -246,13 +294,7 @@ def paint_tasks(
     for task, found in chosen.items():
         painted[task] = []
         for example in found:
-            pictures = pipeline.paint(
-                size=(scenes.size, scenes.size),
-                seeds=range(samples),
-                steps=None,
-                guidance=task.guidance,
-                **example.conditions,
-            )
+            pictures = _paint(pipeline, task, example, scenes.size, samples, steps)
             shown = _shown(pipeline, example, scenes.size)
             painted[task].append(Painted(shown, example.words, pictures, example.truth))
             done += 1
@@ -261,8 +303,21 @@ def paint_tasks(
     return painted
 
 
+def _paint(
+    pipeline: Pipeline, task: Task, example: Example, size: int, samples: int, steps: int | None
+) -> list[Image.Image]:
+    settings: dict[str, Any] = {"steps": steps, "guidance": task.guidance, **example.conditions}
+    if example.varied is not None:
+        return pipeline.vary(example.varied, seeds=range(samples), **settings)
+    if task.is_wide:
+        return pipeline.paint(size=(size, samples * size), seeds=0, **settings)
+    return pipeline.paint(size=(size, size), seeds=range(samples), **settings)
+
+
 def _shown(pipeline: Pipeline, example: Example, size: int) -> list[Image.Image]:
     """Each condition as the condition itself shows it."""
+    if example.varied is not None:
+        return [example.varied]
     conditions: dict[str, Condition] = pipeline.model.conditions  # pyright: ignore[reportAssignmentType]
     pictures = []
     for name, source in example.conditions.items():

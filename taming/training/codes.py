@@ -76,13 +76,13 @@ class Dropping:
 
 
 class Example(NamedTuple):
-    """One training example; `filled` is the picture to encode where a known region comes first."""
+    """One training example; `holed` is what to fill and encode where a known region comes first."""
 
     codes: Tensor  # (T,) int64
     order: Tensor  # (T,) int64
     kind: int  # index into ORDER_KINDS
     known: int  # cells at the front of the order that are given
-    filled: Tensor | None  # (3, H, W) in [-1, 1], or None
+    holed: tuple[Tensor, Tensor] | None  # picture (3, H, W) in [-1, 1], bool (H, W): what is kept
     values: dict[str, Tensor]  # conditions that are present
     size: tuple[int, int]  # H x W
     grid: tuple[int, int]  # h x w
@@ -130,7 +130,7 @@ def draw_example(
         if value is not None:
             values[name] = value
 
-    known, filled = 0, None
+    known, holed = 0, None
     if ORDER_KINDS[kind] == "known":
         value = conditions["known"].derive(sample, rng)
         assert value is not None, "a known region can be drawn for every picture"
@@ -139,10 +139,10 @@ def draw_example(
         cells = known_cells(mask, image.shape[-2] // height).flatten()
         values["known"] = value
         if 0 < int(cells.sum()) < cells.numel():
-            known, filled = int(cells.sum()), fill_hole(image, mask)
+            known, holed = int(cells.sum()), (image, mask)
             order = orders.known_first(order, cells)
     size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
-    return Example(codes.flatten(), order, kind, known, filled, values, size, (height, width))
+    return Example(codes.flatten(), order, kind, known, holed, values, size, (height, width))
 
 
 def stack_examples(examples: Sequence[Example], conditions: Mapping[str, Condition]) -> CodesBatch:
@@ -155,14 +155,16 @@ def stack_examples(examples: Sequence[Example], conditions: Mapping[str, Conditi
         if any(has):
             blank = condition.blank(size)
             values[name] = torch.stack([example.values.get(name, blank) for example in examples])
-    rows = [row for row, example in enumerate(examples) if example.filled is not None]
-    filled = [example.filled for example in examples if example.filled is not None]
+    rows = [row for row, example in enumerate(examples) if example.holed is not None]
+    holed = [example.holed for example in examples if example.holed is not None]
+    # Filling is many small operations, as many for all pictures as for one.
+    filled = fill_hole(*map(torch.stack, zip(*holed, strict=True))) if holed else None
     return CodesBatch(
         codes=torch.stack([example.codes for example in examples]),
         order=torch.stack([example.order for example in examples]),
         kind=torch.tensor([example.kind for example in examples]),
         known=torch.tensor([example.known for example in examples]),
-        filled=torch.stack(filled) if filled else torch.zeros(0, 3, *size),
+        filled=torch.zeros(0, 3, *size) if filled is None else filled,
         rows=torch.tensor(rows, dtype=torch.int64),
         values=values,
         present=present,

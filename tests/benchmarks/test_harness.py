@@ -1,6 +1,5 @@
 """Ratios have one direction; both sides are called in turn; memory is that of one piece of work."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,19 +150,6 @@ def test_the_peers_peak_is_that_of_another_process(context: Context) -> None:
         for size in (1, 65)
     )
     assert large - small > 60
-
-
-def test_peaks_taken_at_once_share_the_threads(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Context, "threads", 4)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-
-    def threads() -> float:
-        return float(os.environ["OMP_NUM_THREADS"])
-
-    assert context.side_by_side(threads, threads) == [2, 2]
-    assert threads() == 3
 
 
 def test_a_reading_covers_the_bytes_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from taming.cond_stage import CONDITIONS
+from taming.cond_stage.holes import fill_hole
 from taming.cond_stage.known import Known
 from taming.config import ConfigError, from_mapping
 from taming.sampling import orders
@@ -115,12 +116,11 @@ def test_a_known_region_comes_first_and_is_wholly_kept() -> None:
         front = each.order[: each.known]
         assert whole[front].all()
         assert each.known < 24, "something has to be left to learn"
-        if each.filled is not None:
+        if each.holed is not None:
             partly += 1
             assert each.known > 0
-            image = record()["image"]
-            assert torch.allclose(each.filled[:, mask], image[:, mask], atol=1e-6)
-            assert not torch.allclose(each.filled[:, ~mask], image[:, ~mask])
+            assert torch.equal(each.holed[0], record()["image"])
+            assert torch.equal(each.holed[1], mask)
     assert partly > 12
 
 
@@ -129,16 +129,19 @@ def test_only_that_kind_of_order_shows_the_region() -> None:
         for each in examples(5, build("known"), shares=only(kind)):
             assert "known" not in each.values
             assert each.known == 0
-            assert each.filled is None
+            assert each.holed is None
 
 
 def test_codes_of_the_filled_picture_are_fed_and_those_of_the_whole_are_asked() -> None:
     conditions = build("known")
-    known = next(e for e in examples(20, conditions, shares=only("known")) if e.filled is not None)
+    known = next(e for e in examples(20, conditions, shares=only("known")) if e.holed is not None)
     plain = examples(1, conditions, shares=only("random"))[0]
     batch = stack_examples([plain, known, plain], conditions)
     assert batch.rows.tolist() == [1]
-    assert torch.equal(batch.filled[0], known.filled)
+    assert known.holed is not None
+    image, mask = known.holed
+    assert torch.equal(batch.filled[0, :, mask], image[:, mask])
+    assert not torch.allclose(batch.filled[0, :, ~mask], image[:, ~mask])
 
     class FirstStage:
         def indices(self, images: torch.Tensor) -> torch.Tensor:
@@ -150,6 +153,14 @@ def test_codes_of_the_filled_picture_are_fed_and_those_of_the_whole_are_asked() 
     assert (codes.context[1] == 15).all()
     assert torch.equal(codes.context[[0, 2]], batch.codes[[0, 2]])
     assert codes.known.tolist() == [0, known.known, 0]
+
+
+def test_pictures_are_filled_together_as_each_alone() -> None:
+    conditions = build("known")
+    some = [e for e in examples(8, conditions, shares=only("known")) if e.holed is not None]
+    batch = stack_examples(some, conditions)
+    for filled, example in zip(batch.filled, some, strict=True):
+        assert torch.equal(filled, fill_hole(*example.holed))
 
 
 def test_a_batch_without_known_regions_encodes_nothing() -> None:
