@@ -35,8 +35,8 @@ check: $(READY)  ## formatting, lint, types and architecture
 parity: $(READY)  ## compare with the original, number by number, from the same checkpoints
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.parity
 
-bench: $(READY)  ## times and memory beside the original and the limits of the machine (ONLY=decode QUICK=1)
-	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+bench: $(READY)  ## times and memory beside the original and the limits of the machine (ONLY=decode QUICK=1 WHOLE=1)
+	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(WHOLE),--whole)
 
 image-gpt: $(READY)  ## complete pictures with Image-GPT and with ours, an hour of training each (MINUTES=60 DATA=data/worlds RUN=bundled)
 	$(BIN)/python -m benchmarks.image_gpt $(if $(DATA),--data $(DATA)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RUN),--run $(RUN))

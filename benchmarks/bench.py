@@ -1,6 +1,6 @@
 """Ours, the original, and what the machine could do: one table.
 
-    python -m benchmarks.bench [--only decode] [--quick]
+    python -m benchmarks.bench [--only decode] [--quick] [--whole]
 
 Runs every module of rows, prints the table, and, if all of them were run in full, records it:
 `benchmarks/latest.json`, the figure and the table of `docs/performance.md`. Nothing else should run
@@ -38,10 +38,15 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     names = [name.removeprefix("rows_") for name in MODULES]
     parser.add_argument("--only", action="append", choices=names, help="these modules, unrecorded")
     parser.add_argument("--quick", action="store_true", help="few repeats, unrecorded")
+    parser.add_argument(
+        "--whole", action="store_true", help="run the original's sampler whole, too: minutes more"
+    )
     return parser.parse_args(words)
 
 
-def measure(names: Sequence[str], is_quick: bool) -> tuple[dict[str, Any], list[str]]:
+def measure(
+    names: Sequence[str], is_quick: bool, is_whole: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """What `latest.json` holds, and the modules that failed."""
     from rich.console import Console
 
@@ -56,7 +61,7 @@ def measure(names: Sequence[str], is_quick: bool) -> tuple[dict[str, Any], list[
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        Context(Path(folder), quick=is_quick) as context,
+        Context(Path(folder), quick=is_quick, whole=is_whole) as context,
     ):
 
         def told(text: str) -> None:
@@ -114,7 +119,7 @@ def main(words: Sequence[str]) -> int:
     names = [
         name for name in MODULES if not wanted.only or name.removeprefix("rows_") in wanted.only
     ]
-    content, failed = measure(names, wanted.quick)
+    content, failed = measure(names, wanted.quick, wanted.whole)
     console = Console(width=None if sys.stdout.isatty() else 180)
     rows = report.from_json(content)
     console.print(report.terminal_table(rows))

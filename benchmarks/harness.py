@@ -121,6 +121,7 @@ class Context:
 
     folder: Path  # for files of this run
     quick: bool = False  # fewer repeats, smaller sizes: for trying, not for the record
+    whole: bool = False  # the original's sampler from beginning to end, besides what is integrated
     peer_name: str = "rom1504"
     floors: Floors = field(default_factory=Floors)
     report: Callable[[str], object] = lambda text: None  # told what is being measured

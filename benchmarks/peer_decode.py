@@ -29,6 +29,24 @@ def forward(
     return work
 
 
+def whole_loop(
+    side: Any, tensors: Mapping[str, Tensor], weights: str
+) -> Callable[[], dict[str, Tensor]]:
+    """Greedy codes behind a prefix, one pass over everything for each."""
+    model = side.find("taming.modules.transformer.mingpt.GPT")(**GPT).eval()
+    model.load_state_dict(torch.load(weights, mmap=True), strict=False)  # all but causal masks
+
+    @torch.no_grad()
+    def work() -> dict[str, Tensor]:
+        sequence = tensors["prefix"]
+        while sequence.shape[1] < GPT["block_size"]:
+            logits, _ = model(sequence)
+            sequence = torch.cat([sequence, logits[:, -1:].argmax(-1)], dim=1)
+        return {"codes": sequence[:, tensors["prefix"].shape[1] :]}
+
+    return work
+
+
 def sampling(
     side: Any, tensors: Mapping[str, Tensor], config: Mapping[str, Any], steps: int
 ) -> Callable[[], object]:

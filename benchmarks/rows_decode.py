@@ -63,6 +63,8 @@ def rows(context: Context) -> Iterator[Row]:
             theirs, best = original(context, weights, torch.cat([prefix, drawn.codes], dim=1))
             equal = float((best[:, PREFIX - 1 :] == drawn.codes).float().mean())
             note = f"{equal:.1%} of the codes are those the original draws greedily."
+            if context.whole:
+                note += whole_loop(context, weights, prefix, drawn.codes)
         else:
             note = drift(exact, logits_along(prepared, prefix, exact.codes))
         yield Row(
@@ -149,6 +151,16 @@ def original(context: Context, weights: Path, sequence: Tensor) -> tuple[float, 
     for left, right, a, b in zip(lengths, lengths[1:], medians, medians[1:], strict=False):
         total += (right - left) * (a + b) / 2
     return total + medians[-1], best  # lengths 256 to 511: the last one counts whole
+
+
+def whole_loop(context: Context, weights: Path, prefix: Tensor, codes: Tensor) -> str:
+    """What the original's sampler takes when nothing is interpolated; minutes."""
+    context.report("the original's sampler, whole")
+    timer = context.theirs("peer_decode:whole_loop", {"prefix": prefix}, weights=str(weights))
+    taken = timer()
+    equal = float((timer.last["codes"] == codes).float().mean())
+    timer.close()
+    return f" Run whole, once, it took {taken:.0f} s and drew {equal:.1%} of our codes."
 
 
 def drift(exact: Sampled, logits: Tensor) -> str:
