@@ -80,6 +80,16 @@ class Paired(NamedTuple):
     ratio: float  # peer / ours, the median over the pairs
     spread: tuple[float, float]  # quartiles of the ratio over the pairs
 
+    def columns(self, scale: float = 1.0, pieces: int = 1) -> dict[str, Any]:
+        """What a `Row` says of them: times by `scale`; ours did so many `pieces` at once."""
+        low, high = self.spread
+        return {
+            "ours": self.ours / pieces * scale,
+            "peer": self.peer * scale,
+            "ratio": self.ratio * pieces,
+            "spread": (low * pieces, high * pieces),
+        }
+
 
 def summarize(ours: list[float], peer: list[float]) -> Paired:
     """The n-th of `ours` was measured beside the n-th of `peer`."""

@@ -182,24 +182,18 @@ def steps(context: Context, prepared: PreparedGPT, precision: str) -> Iterator[R
     alone = context.paired(step(prepared, 1), read, repeats=STEPS, warmup=3)
     yield Row(
         name=f"decode step at length 256, {precision}",
-        ours=alone.ours * 1e3,
-        peer=alone.peer * 1e3,
+        **alone.columns(1e3),
         against="floor",
         unit="ms",
-        ratio=alone.ratio,
-        spread=alone.spread,
         reach=STEP_REACH[precision],
         floor=alone.peer * 1e3,
     )
     eight = context.paired(step(prepared, 8), step(prepared, 1), repeats=STEPS, warmup=3)
     yield Row(
         name=f"decode step at length 256, per picture of 8, {precision}",
-        ours=eight.ours / 8 * 1e3,
-        peer=eight.peer * 1e3,
+        **eight.columns(1e3, pieces=8),
         against="one picture",
         unit="ms",
-        ratio=eight.ratio * 8,
-        spread=(eight.spread[0] * 8, eight.spread[1] * 8),
         reach=4.5,
         floor=alone.peer / 8 * 1e3,
     )

@@ -64,11 +64,8 @@ def decoding(context: Context, model: VQModel) -> Iterator[Row]:
         floor = context.floors.seconds_to_compute(DECODING, dtype, **COLUMNS)
         yield Row(
             name=f"published f16 decode at {SIDE} px, B=1, {precision}",
-            ours=taken.ours * 1e3,
-            peer=taken.peer * 1e3,
+            **taken.columns(1e3),
             unit="ms",
-            ratio=taken.ratio,
-            spread=taken.spread,
             reach=reach,
             floor=floor * 1e3,
             note=f"PSNR to the original's float32 picture {quality:.1f} dB; "
@@ -89,11 +86,8 @@ def encoding(context: Context, model: VQModel) -> Row:
     floor = context.floors.seconds_to_compute(ENCODING, torch.bfloat16, **COLUMNS)
     return Row(
         name=f"published f16 encode at {SIDE} px, B=1, bf16",
-        ours=taken.ours * 1e3,
-        peer=taken.peer * 1e3,
+        **taken.columns(1e3),
         unit="ms",
-        ratio=taken.ratio,
-        spread=taken.spread,
         reach=5.0,
         floor=floor * 1e3,
         note=f"{equal:.1%} of the codes are those of the original in float32; "
@@ -127,11 +121,8 @@ def training(context: Context) -> Row:
     pairs = summarize(taken.ours[1:], taken.theirs[1:])
     return Row(
         name=f"first-stage training step, {SIDE} px, B=1: generator, discriminator, perceptual",
-        ours=pairs.ours,
-        peer=pairs.peer,
+        **pairs.columns(),
         unit="s",
-        ratio=pairs.ratio,
-        spread=pairs.spread,
         reach=3.0,
         note="Averaged weights are kept beside, which the original does not do.",
     )

@@ -26,11 +26,8 @@ def rows(context: Context) -> Iterator[Row]:
         taken = context.paired(program(ours), program(theirs), repeats=5)
         yield Row(
             name=name,
-            ours=taken.ours * 1e3,
-            peer=taken.peer * 1e3,
+            **taken.columns(1e3),
             against=theirs.split(",")[0] if "typer" not in theirs else "import typer and rich",
             unit="ms",
-            ratio=taken.ratio,
-            spread=taken.spread,
             reach=reach,
         )

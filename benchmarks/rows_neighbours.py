@@ -57,12 +57,9 @@ def first_stage(context: Context) -> Row:
         taken = context.paired(ours, theirs, repeats=3, warmup=0)
     return Row(
         name=name,
-        ours=taken.ours * 1e3,
-        peer=taken.peer * 1e3,
+        **taken.columns(1e3),
         against="diffusers' VQModel",
         unit="ms",
-        ratio=taken.ratio,
-        spread=taken.spread,
         note=f"Same weights; pictures differ by {apart:.1e} at most.",
     )
 

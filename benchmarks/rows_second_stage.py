@@ -77,11 +77,8 @@ def training(context: Context) -> Row:
     floor = context.floors.seconds_to_compute(6.0 * multiplied * tokens, torch.bfloat16)
     return Row(
         name="305M training step, 256 codes after 256, B=1: cached codes, bf16",
-        ours=pairs.ours,
-        peer=pairs.peer,
+        **pairs.columns(),
         unit="s",
-        ratio=pairs.ratio,
-        spread=pairs.spread,
         reach=3.0,
         floor=floor,
         note=f"Of the same weights and pictures the loss is {exact:.4f} in float32, the original's "
@@ -167,12 +164,9 @@ def few_steps(context: Context) -> Iterator[Row]:
         taken = context.paired(lambda steps=steps: paint(steps), lambda: paint(None), repeats=2)
         yield Row(
             name=f"any-order painting of 128 px from depth in {steps} steps, B=1, guided",
-            ours=taken.ours * 1e3,
-            peer=taken.peer * 1e3,
+            **taken.columns(1e3),
             against="one code at a time",
             unit="ms",
-            ratio=taken.ratio,
-            spread=taken.spread,
             reach=4.0,
             note="With the picture's decoding.",
         )

@@ -1,7 +1,18 @@
-"""Progress on the terminal, for work that takes longer than a breath. Knows nothing of the work."""
+"""What programs say on the terminal: progress and errors. Knows nothing of the work."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def errors_in_a_sentence(program: str) -> Iterator[None]:
+    """What a user can mend ends a program in one line and with code 2, without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 @contextmanager

@@ -10,7 +10,6 @@ selected. How such a model comes to be shows `demo_training`.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from taming.console import progress_bar
+from taming.console import errors_in_a_sentence, progress_bar
 from taming.worlds import render_set
 
 SEED = 77  # of scenes that no config of this project trains on
@@ -104,11 +103,8 @@ def make(
     ] = "bundled",
 ) -> None:
     """Paints every task into OUT/index.html."""
-    try:
+    with errors_in_a_sentence("demo"):
         paint_page(model, out, Console())
-    except (ValueError, OSError, ImportError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import importlib.util
 import json
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from taming.console import progress_bar
+from taming.console import errors_in_a_sentence, progress_bar
 from taming.evaluation.journal import Journal, clock
 from taming.worlds import render_set
 
@@ -262,11 +261,8 @@ def make(
     # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     plan = Plan(scenes=scenes, people=people, seed=seed)
-    try:
+    with errors_in_a_sentence("demo"):
         Demo(out, plan, Console()).run()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":
