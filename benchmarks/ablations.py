@@ -34,7 +34,7 @@ from benchmarks.ablations_training import StoppedEarly, is_complete, train_for
 from benchmarks.ablations_variants import FIRST, JUDGED, VARIANTS, Variant, chosen, config_of
 from benchmarks.machine import machine, versions
 from taming.checkpoint import read_state_dict, tensor_hash
-from taming.console import progress_bar
+from taming.console import errors_in_a_sentence, progress_bar
 from taming.evaluation.journal import Journal, clock
 from taming.evaluation.report import write_json, write_text
 from taming.finding import WEIGHTS
@@ -255,13 +255,11 @@ def make(
         seed=seed,
     )
     try:
-        Ablations(out, plan, Console(), data).run(tuple(only or ()))
+        with errors_in_a_sentence("ablations"):
+            Ablations(out, plan, Console(), data).run(tuple(only or ()))
     except (StoppedEarly, KeyboardInterrupt) as reason:
         print(f"ablations: {reason or 'stopped; the same command goes on'}", file=sys.stderr)
         raise typer.Exit(130) from reason
-    except (ValueError, OSError, ImportError) as error:
-        print(f"ablations: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ refused. Settings of painting and measuring may change.
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -89,7 +88,7 @@ def make(
 
     from benchmarks.image_gpt_comparison import compare
     from benchmarks.image_gpt_training import Stopped
-    from taming.console import progress_bar
+    from taming.console import errors_in_a_sentence, progress_bar
 
     # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -120,13 +119,11 @@ def make(
     )
     console = Console(highlight=False)
     try:
-        report = compare(options, progress_bar)
+        with errors_in_a_sentence("image_gpt"):
+            report = compare(options, progress_bar)
     except Stopped as stopped:
         console.print("stopped and saved; the same command goes on")
         raise typer.Exit(1) from stopped
-    except (ValueError, OSError, ImportError) as error:
-        print(f"image_gpt: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
     console.print(f"done: [bold]{report}", soft_wrap=True)
 
 
