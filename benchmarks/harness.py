@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -162,15 +162,20 @@ class Context:
         warmup: int = 1,
     ) -> Paired:
         """Both in turn; every other pair begins with the peer."""
-        for _ in range(warmup):
-            seconds(ours)
-            seconds(peer)
+        return summarize(*self.in_turn([ours, peer], repeats, warmup))
+
+    def in_turn(
+        self, works: Sequence[Callable[[], object]], repeats: int = 5, warmup: int = 1
+    ) -> list[list[float]]:
+        """Seconds of each, one after the other; every other turn goes backwards."""
+        for work in [*works] * warmup:
+            seconds(work)
         gc.collect()
-        taken: tuple[list[float], list[float]] = ([], [])
+        taken: list[list[float]] = [[] for _ in works]
         for turn in range(self.repeats(repeats)):
-            for side in (0, 1) if turn % 2 == 0 else (1, 0):
-                taken[side].append(seconds((ours, peer)[side]))
-        return summarize(*taken)
+            for side in range(len(works))[:: 1 if turn % 2 == 0 else -1]:
+                taken[side].append(seconds(works[side]))
+        return taken
 
     # --- the original ----------------------------------------------------------------------------
 
@@ -203,12 +208,17 @@ class Context:
         return int(done.stdout.splitlines()[-1]) / MIB
 
     def peer_memory(
-        self, workload: str, tensors: Mapping[str, Tensor] | None = None, **arguments: Any
+        self,
+        workload: str,
+        tensors: Mapping[str, Tensor] | None = None,
+        calls: int = 1,
+        **arguments: Any,
     ) -> float:
         """MiB: the same of the original; preparing counts."""
         with peers.start(self.peer_name) as peer:
             peer.run("prepare", tensors, key="", workload=workload, arguments=arguments)
-            peer.run("measure", key="")
+            for _ in range(calls):
+                peer.run("measure", key="")
             return int(peer.run("peak")["bytes"]) / MIB
 
     def __enter__(self) -> Context:

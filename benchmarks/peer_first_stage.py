@@ -33,20 +33,21 @@ def encode(side: Any, tensors: Mapping[str, Tensor]) -> Callable[[], object]:
     return torch.no_grad()(lambda: {"codes": model.encode(tensors["images"])[2][2]})
 
 
-def train(
-    side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any], steps: int = 1
-) -> Callable[[], object]:
-    """Steps of both players as the original's trainer made them: a forward pass for each."""
+def train(side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any]) -> Callable[[], object]:
+    """Steps of both players as the original's trainer made them: a forward pass for each.
+
+    The first one is made with `smaller` images, where they are given, all others with `images`.
+    """
     section = {"target": f"{LOSSES}.vqperceptual.VQLPIPSWithDiscriminator", "params": loss}
     model = build(side, weights_among(tensors), section).train()
-    images = tensors["images"]
+    batches = [tensors[name] for name in ("smaller", "images") if name in tensors]
     judge = list(model.loss.discriminator.parameters())
     own = {id(weight) for weight in model.loss.parameters()}
     autoencoder = [weight for weight in model.parameters() if id(weight) not in own]
     players = (autoencoder, judge)
     optimizers = [torch.optim.Adam(weights, lr=4.5e-6, betas=(0.5, 0.9)) for weights in players]
 
-    def step() -> None:
+    def step(images: Tensor) -> None:
         for number, optimizer in enumerate(optimizers):
             # Its trainer let no gradients flow to who is not trained.
             for player, weights in enumerate(players):
@@ -66,8 +67,5 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
 
-    def several() -> None:
-        for _ in range(steps):
-            step()
-
-    return several
+    turn = iter(batches)  # then the last one again and again
+    return lambda: step(next(turn, tensors["images"]))

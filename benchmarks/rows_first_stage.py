@@ -19,7 +19,8 @@ from taming.first_stage.vqgan import VQModel
 
 SIDE = 256  # pixels
 LARGE = 2048  # pixels
-PICTURES, STEPS = 2, 2  # where memory is measured: the second step has the optimisers' moments
+PICTURES = 2  # where memory is measured
+SMALLER = 64  # pixels of a first step, which makes the moments of the optimisers
 F, V = 16, F16["n_embed"]
 LOSS = {"disc_start": 0, "disc_weight": 0.8, "codebook_weight": 1.0}  # from the first step on
 LOSS_CLASS = "taming.first_stage.losses.VQLPIPSWithDiscriminator"
@@ -105,20 +106,20 @@ def trained_model() -> VQModel:
     return model
 
 
-def noise(count: int = 1) -> Tensor:
-    return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def noise(count: int = 1, side: int = SIDE) -> Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def training(context: Context) -> Row:
     context.report("first-stage training step")
     model = trained_model()
-    given = {**model.state_dict(), "images": noise()}
+    given = {**model.state_dict(), "images": noise(), "smaller": noise(side=SMALLER)}
     theirs = context.theirs("peer_first_stage:train", given, loss=LOSS)
     del given
-    batches = [{"image": noise()}] * (2 if context.quick else 3)
+    batches = [{"image": noise(side=side)} for side in (SMALLER, SIDE, SIDE)]
     taken = fit(model, batches, theirs)
     theirs.close()
-    pairs = summarize(taken.ours[1:], taken.theirs[1:])
+    pairs = summarize(taken.ours[1:], taken.theirs[1:])  # the first pair makes the moments
     return Row(
         name=f"first-stage training step, {SIDE} px, B=1: generator, discriminator, perceptual",
         **pairs.columns(),
@@ -130,15 +131,18 @@ def training(context: Context) -> Row:
 
 def train_once(**settings: Any) -> None:
     """What `training_memory` measures, in a process of its own."""
-    fit(trained_model(), [{"image": noise(PICTURES)}] * STEPS, **settings)
+    batches = [{"image": noise(PICTURES, side)} for side in (SMALLER, SIDE)]
+    fit(trained_model(), batches, **settings)
 
 
 def training_memory(context: Context) -> Row:
+    """Of the second step, when the optimisers have their moments."""
     context.report("peak memory of first-stage training")
-    given = {**trained_model().state_dict(), "images": noise(PICTURES)}
+    pictures = {"images": noise(PICTURES), "smaller": noise(PICTURES, SMALLER)}
+    given = {**trained_model().state_dict(), **pictures}
     work = "benchmarks.rows_first_stage:train_once"
     ours = context.peak_memory(work, checkpoint_activations=True)
-    peer = context.peer_memory("peer_first_stage:train", given, loss=LOSS, steps=STEPS)
+    peer = context.peer_memory("peer_first_stage:train", given, calls=2, loss=LOSS)
     return Row(
         name=f"peak memory, first-stage training, {SIDE} px, B={PICTURES}",
         ours=ours,

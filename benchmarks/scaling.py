@@ -14,10 +14,11 @@ from torch import Tensor
 
 from benchmarks.harness import Context, Curve, seconds
 from benchmarks.published_sizes import F16, GPT, PREFIX
+from benchmarks.rows_decode import step
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.transformer import gpt
-from taming.transformer.gpt_decoder import GPTDecoder, PreparedGPT, pack_gpt
+from taming.transformer.gpt_decoder import PreparedGPT, pack_gpt
 
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4)  # pixels; pictures
 F = 16  # pixels a code, one side
@@ -29,40 +30,37 @@ Make = Callable[[int, int], tuple[Callable[[], object], int]]  # (pixels, pictur
 
 
 def curves(context: Context) -> list[Curve]:
-    panels = [*first_stage(context), sampling(context)]
-    found: list[Curve] = []
-    for work, sides in panels:
+    found: tuple[list[Curve], list[Curve]] = ([], [])
+    for work, sides in (*first_stage(context), sampling(context)):
         context.report(f"figure: {work}")
         # Every code needs the whole prefix, and a sequence ends with the codes of 256 px.
         sizes = [size for size in SIZES if work != SAMPLING or size <= 256]
-        by_size = [(size, 1) for size in sizes]
-        found += measured(context, work, BY_SIZE, sides, by_size, sizes)
-    for work, sides in panels:
-        context.report(f"figure: {work} of several pictures")
-        by_batch = [(SMALL, batch) for batch in BATCHES]
-        title = f"{work}, {SMALL} px"
-        found += measured(context, title, BY_BATCH, sides, by_batch, list(BATCHES))
-    return found
+        points = [(size, 1) for size in sizes] + [(SMALL, batch) for batch in BATCHES[1:]]
+        taken = measured(context, sides, points)
+        for side in sides:
+            by_size = [taken[side, size, 1] for size in sizes]
+            found[0].append(Curve(work, BY_SIZE, side, sizes, by_size))
+            by_batch = [taken[side, SMALL, batch] for batch in BATCHES]
+            found[1].append(Curve(f"{work}, {SMALL} px", BY_BATCH, side, [*BATCHES], by_batch))
+    return found[0] + found[1]
 
 
 def measured(
     context: Context,
-    work: str,
-    against: str,
     sides: dict[str, Make],
     points: list[tuple[int, int]],  # (pixels, pictures)
-    x: list[int],
-) -> list[Curve]:
-    """Sides in turn at every point: what the machine does besides meets all of them."""
-    taken: dict[str, list[float]] = {side: [] for side in sides}
+) -> dict[tuple[str, int, int], float]:
+    """Seconds by (side, pixels, pictures); sides in turn at every point, so that what the machine
+    does besides meets all of them."""
+    taken: dict[tuple[str, int, int], float] = {}
     for size, batch in points:
         for side, make in sides.items():
             call, times = make(size, batch)
             once = seconds(call)
             if once < LONG:  # else it is long enough to be measured once
                 once = context.median(call, 3, warmup=0)
-            taken[side].append(times * once)
-    return [Curve(work, against, side, x, times) for side, times in taken.items()]
+            taken[side, size, batch] = times * once
+    return taken
 
 
 # --- first stage ---------------------------------------------------------------------------------
@@ -121,24 +119,9 @@ def sampling(context: Context) -> tuple[str, dict[str, Make]]:
     return SAMPLING, sides
 
 
-def condition(batch: int) -> Tensor:
-    return torch.randint(GPT["vocab_size"], (batch, PREFIX))
-
-
 def our_steps(model: PreparedGPT) -> Make:
     def make(size: int, batch: int) -> tuple[Callable[[], object], int]:
-        decoder = GPTDecoder(model, condition(batch))
-        known = torch.zeros(batch, codes(size) // 2, dtype=torch.long)
-        place = known.shape[1]
-        decoder(known, torch.arange(place).expand(batch, -1), torch.full((batch, 1), place))
-
-        def work() -> Tensor:
-            nonlocal place
-            place += 1
-            fed, at = known[:, :1], torch.full((batch, 1), place - 1)
-            return decoder(fed, at, at + 1)
-
-        return work, codes(size)
+        return step(model, batch, PREFIX + codes(size) // 2), codes(size)
 
     return make
 
