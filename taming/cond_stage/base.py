@@ -11,7 +11,7 @@ are the same tensor, which is what classifier-free guidance (arXiv 2207.12598) s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
@@ -55,6 +55,12 @@ class Condition(nn.Module, ABC):
     @abstractmethod
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         """One value from a training sample; None where the sample does not have it."""
+
+    def derive_all(
+        self, samples: Sequence[Mapping[str, Any]], rng: np.random.Generator
+    ) -> list[Tensor | None]:
+        """`derive` of each sample; a condition that is cheaper for many at once overrides it."""
+        return [self.derive(sample, rng) for sample in samples]
 
     @abstractmethod
     def blank(self, size: Size) -> Tensor:

@@ -147,13 +147,25 @@ class Text(PrefixCondition):
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         """The embedding `text` if the sample carries one, else its caption, encoded here."""
-        caption = str(sample.get("caption") or "").strip()
-        if sample.get("text") is not None:
-            vector = torch.as_tensor(sample["text"], dtype=torch.float32)
-            if caption:
+        return self.derive_all([sample], rng)[0]
+
+    def derive_all(
+        self, samples: Sequence[Mapping[str, Any]], rng: np.random.Generator
+    ) -> list[Tensor | None]:
+        """Captions that need the encoder pass it together."""
+        captions = [str(sample.get("caption") or "").strip() for sample in samples]
+        found = [_carried(sample) for sample in samples]
+        for vector, caption in zip(found, captions, strict=True):
+            if vector is not None and caption:
                 self._remember(vector, caption)
-            return vector
-        return self.encode([caption])[0] if caption else None
+        missing = [
+            place for place, caption in enumerate(captions) if caption and found[place] is None
+        ]
+        if missing:
+            encoded = self.encode([captions[place] for place in missing])
+            for place, vector in zip(missing, encoded, strict=True):
+                found[place] = vector
+        return found
 
     def blank(self, size: Size) -> Tensor:
         return torch.zeros(self.dim)
@@ -178,6 +190,13 @@ class Text(PrefixCondition):
         if len(self._said) >= 1024:
             self._said.pop(next(iter(self._said)))
         self._said[_key(vector)] = sentence
+
+
+def _carried(sample: Mapping[str, Any]) -> Tensor | None:
+    """The embedding that a sample brings along."""
+    if sample.get("text") is None:
+        return None
+    return torch.as_tensor(sample["text"], dtype=torch.float32)
 
 
 def _key(vector: Tensor) -> bytes:

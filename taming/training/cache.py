@@ -177,8 +177,8 @@ def encode(
     """Records of samples of one size; empty arrays stand for what a sample lacks."""
     codes = encode_pictures(samples, first_stage)
     once = [each for each in conditions.values() if each.precomputed]
-    for sample, grid in zip(samples, codes, strict=True):
-        computed = {each.name: each.derive(sample, np.random.default_rng(0)) for each in once}
+    computed = {each.name: each.derive_all(samples, np.random.default_rng(0)) for each in once}
+    for place, (sample, grid) in enumerate(zip(samples, codes, strict=True)):
         pixels = ((sample["image"] + 1.0) * 127.5).round().clamp(0, 255)
         yield {
             "codes": grid,
@@ -192,8 +192,8 @@ def encode(
             "name": str(sample.get("name", "")),
             "set": str(sample.get("set", "")),
             **{
-                each.name: _array(computed[each.name], np.float32, (0, 0), lift=True)
-                for each in once
+                name: _array(values[place], np.float32, (0, 0), lift=True)
+                for name, values in computed.items()
             },
         }
 

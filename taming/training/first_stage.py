@@ -19,7 +19,7 @@ from torch.optim import AdamW
 
 from taming.first_stage.losses import FirstStageLoss
 from taming.first_stage.perceptual import LPIPS
-from taming.first_stage.quantize_base import code_counts, perplexity, usage
+from taming.first_stage.quantize_base import Quantized, code_counts, perplexity, usage
 from taming.first_stage.vqgan import GumbelVQ, VQModel
 from taming.training.base import StageTraining, as_colours, decayed_groups, grid_picture
 from taming.training.settings import TrainingSettings
@@ -57,6 +57,9 @@ class FirstStageTraining(StageTraining):
                 f"accumulate_grad_batches is {accumulate_grad_batches}; give at least 1"
             )
         self.automatic_optimization = False
+        self.kept = [model.encoder, model.quant_conv, model.quantize] if settings.keep_codes else []
+        for part in self.kept:
+            part.requires_grad_(False)
         for network in (model.encoder, model.decoder):
             network.recompute_activations(settings.checkpoint_activations)
         self.accumulate, self.clip = accumulate_grad_batches, gradient_clip_val
@@ -103,7 +106,7 @@ class FirstStageTraining(StageTraining):
         if isinstance(self.model, GumbelVQ):
             self.log("codebook/temperature", self.model.set_step(self.steps))
         with self.mixed():
-            quantized = self.model.encode(images)
+            quantized = self.encoded(images)
             reconstructions = self.model.decode(quantized.z_q)
             loss, logs = self.loss.generator_loss(
                 quantized.loss, images, reconstructions, self.steps, self.model.get_last_layer()
@@ -121,6 +124,13 @@ class FirstStageTraining(StageTraining):
             self._step(plays)
         self.log_dict({f"train/{name}": value for name, value in logs.items()})
         return loss.detach()
+
+    def encoded(self, images: Tensor) -> Quantized:
+        """Codes that the training does not touch are those that the finished model will give."""
+        for part in self.kept:
+            part.eval()
+        with torch.set_grad_enabled(not self.kept):
+            return self.model.encode(images)
 
     def _step(self, both: bool) -> None:
         """One step of the optimisers, the average and, now and then, the codebook."""

@@ -34,6 +34,7 @@ class TrainingSettings:
     discriminator_rate: float = 1.0  # learning rate of the discriminator, as a share
     restart_every: int = 50  # steps between restarts of dead codes; 0: never
     restart_until: int | None = None  # last step with restarts; None: half of the cosine
+    keep_codes: bool = False  # only the decoder learns: what a second stage learned stays true
     # Second stage
     sampling_steps: int = 24  # steps for the pictures of a grid
     guidance: float = 2.0  # guidance scale of the pictures of a grid
@@ -49,7 +50,7 @@ class TrainingSettings:
 
     def restarts(self, step: int) -> bool:
         """Whether dead codes are restarted at this step."""
-        if not self.restart_every or step % self.restart_every:
+        if self.keep_codes or not self.restart_every or step % self.restart_every:
             return False
         until = self.restart_until
         if until is None and self.decay_steps is not None:

@@ -90,6 +90,13 @@ def test_sides_take_turns_and_beginning_too(context: Context) -> None:
     assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
 
 
+def test_more_than_two_take_turns_and_every_other_turn_goes_backwards(context: Context) -> None:
+    calls: list[str] = []
+    taken = context.in_turn([recorded(calls, name) for name in "abc"], repeats=2, warmup=1)
+    assert "".join(calls) == "abc" + "abc" + "cba"
+    assert [len(each) for each in taken] == [2, 2, 2]
+
+
 def test_quick_repeats_less(tmp_path: Path) -> None:
     calls: list[str] = []
     Context(tmp_path, quick=True).median(recorded(calls, "a"), repeats=9, warmup=0)

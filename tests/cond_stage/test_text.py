@@ -120,6 +120,25 @@ def test_a_precomputed_embedding_is_preferred(rng):
     assert torch.equal(value, vector)
 
 
+def test_captions_are_encoded_together_as_one_by_one(rng):
+    text = Text(8)
+    carried = torch.nn.functional.normalize(torch.randn(384), dim=0)
+    samples = [
+        {"caption": "A boat on a lake, seen from the shore in the evening."},
+        {"caption": ""},
+        {"caption": "a sea", "text": carried},
+        {"caption": "Hills."},
+    ]
+    together = text.derive_all(samples, rng)
+    alone = [text.derive(sample, rng) for sample in samples]
+    assert together[1] is None
+    assert torch.equal(together[2], carried)
+    assert alone[1] is None
+    assert torch.equal(alone[2], carried)
+    for place in (0, 3):  # the shorter one is padded
+        torch.testing.assert_close(together[place], alone[place], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("caption", ["", "  ", None])
 def test_empty_caption_derives_to_none(rng, caption):
     assert Text(8).derive({"caption": caption}, rng) is None

@@ -50,8 +50,8 @@ class Words:
 
     name, precomputed = "text", True
 
-    def derive(self, sample: dict[str, Any], rng: Any) -> torch.Tensor | None:
-        return torch.arange(3.0) if sample.get("caption") else None
+    def derive_all(self, samples: list[dict[str, Any]], rng: Any) -> list[torch.Tensor | None]:
+        return [torch.arange(3.0) if sample.get("caption") else None for sample in samples]
 
 
 # --- records -------------------------------------------------------------------------------------

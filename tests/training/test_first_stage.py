@@ -105,6 +105,23 @@ def test_discriminator_does_not_move_before_its_start(still: Tiny) -> None:
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize("kind", ["VQModel", "EMAVQ", "GumbelVQ"])
+def test_codes_that_are_kept_do_not_move_and_the_decoder_does(still: Tiny, kind: str) -> None:
+    config = still(training={"keep_codes": True, "restart_every": 1}, loss={"disc_start": 0})
+    config["model"]["target"] = f"taming.first_stage.vqgan.{kind}"
+    if kind != "VQModel":
+        config["model"]["params"].pop("quantizer")
+    training = module(config)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    watch = fit(training, batches(3, 2))
+    assert {player for player, _ in watch.seen} == {0, 1}
+    kept = ("encoder.", "quant_conv.", "quantize.")
+    for weights in (training.model.state_dict(), training.export()):
+        moved = {name for name, value in weights.items() if not torch.equal(value, before[name])}
+        assert not [name for name in moved if name.startswith(kept)]
+        assert {"decoder.conv_out.weight", "post_quant_conv.weight"} <= moved
+
+
 def test_autoencoder_runs_once_a_step(still: Tiny) -> None:
     training = module(still(loss={"disc_start": 0}))
     calls = []
