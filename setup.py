@@ -47,7 +47,6 @@ EXTRAS = {
         "matplotlib",
         "torchmetrics",
     ],
-    "serve": ["gradio", "litserve"],
     "dev": ["diffusers", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
 }
 

@@ -30,7 +30,6 @@ EXTRAS = {  # what each is for, as setup.py says
     "text": "painting from words",
     "people": "people in rendered scenes, and their poses",
     "eval": "measures of quality and their figures",
-    "serve": "the browser studio and the HTTP API",
     "dev": "tests and checks of the project itself",
 }
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")
