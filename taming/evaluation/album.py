@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from taming.evaluation.report import write_json
 from taming.provenance import save_png
 
 AT_ONCE = 16  # pictures made before they are put away
+NAME = re.compile("[0-9a-f]{12}")  # of a folder: nothing else in `work` is ours
 
 Progress = Callable[[int, int], None]
 
@@ -32,7 +34,7 @@ class Album:
         self.folder = work / hashlib.sha256(told.encode()).hexdigest()[:12]
         if work.is_dir():
             for other in work.iterdir():
-                if other.is_dir() and other != self.folder:
+                if other.is_dir() and other != self.folder and NAME.fullmatch(other.name):
                     shutil.rmtree(other)
         self.folder.mkdir(parents=True, exist_ok=True)
 

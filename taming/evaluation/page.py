@@ -6,6 +6,7 @@ every page of this project.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,7 +14,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from taming.evaluation.report import COLUMNS, Row, cell, verdict, write_text
+from taming.evaluation.report import COLUMNS, Row, cell, verdict, write_json, write_text
+
+IMAGES = "report_images"  # a run, and a set of pictures, have a folder `images` of their own
+LIST = "list.json"  # of what a report has put there
 
 
 def write_page(
@@ -25,16 +29,15 @@ def write_page(
     album: Path,  # where the pictures lie
     out: Path,
 ) -> Path:
-    """`index.html` in `out`, with copies of its pictures in `out/images`."""
-    images = out / "images"
-    shutil.rmtree(images, ignore_errors=True)
-    images.mkdir(parents=True)
+    """`index.html` in `out`, with copies of its pictures in `out/report_images`."""
+    copies = _copies(shown, album)
+    _put_away(copies, out / IMAGES)
     page = _PAGE.format(
         title=escape(title),
         style=STYLE + _OWN,
         facts="".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items()),
         table=_table(rows),
-        pictures="\n".join(_sections(shown, album, images)),
+        pictures="\n".join(_sections(shown)),
         notes=_notes(notes),
     )
     path = out / "index.html"
@@ -54,17 +57,41 @@ def _table(rows: Sequence[Row]) -> str:
     return f"<table><tr><th></th>{head}<th>reach</th></tr>\n{body}</table>"
 
 
-def _sections(shown: Sequence[Mapping[str, Any]], album: Path, images: Path) -> list[str]:
+def _copies(shown: Sequence[Mapping[str, Any]], album: Path) -> dict[str, Path]:
+    """What each copy is called, and what it is a copy of."""
+    return {
+        _copy_of(each, place): album / path
+        for each in shown
+        for place, (_, path) in enumerate(each["pictures"])
+    }
+
+
+def _copy_of(each: Mapping[str, Any], place: int) -> str:
+    task = _plain(f"{each['set']} {each['task']}")
+    return f"{task}_{each['word']}_{place}.png"
+
+
+def _put_away(copies: Mapping[str, Path], images: Path) -> None:
+    """Copies in place of those of an earlier report; whatever else lies there is not ours."""
+    images.mkdir(parents=True, exist_ok=True)
+    told = images / LIST
+    earlier = json.loads(told.read_text(encoding="utf-8"))["pictures"] if told.is_file() else []
+    for name in earlier:
+        (images / Path(name).name).unlink(missing_ok=True)
+    write_json({"pictures": list(copies)}, told)  # first: a report that is stopped has it, too
+    for name, source in copies.items():
+        shutil.copyfile(source, images / name)
+
+
+def _sections(shown: Sequence[Mapping[str, Any]]) -> list[str]:
     sections = []
     for (name, task), group in groupby(shown, key=lambda each: (each["set"], each["task"])):
         lines = []
         for each in group:
             figures = ""
-            for place, (title, path) in enumerate(each["pictures"]):
-                copy = images / f"{_plain(f'{name} {task}')}_{each['word']}_{place}.png"
-                shutil.copyfile(album / path, copy)
+            for place, (title, _) in enumerate(each["pictures"]):
                 words = f"{title}, {each['word']} of {task}"
-                tag = image_tag(f"images/{copy.name}", words)
+                tag = image_tag(f"{IMAGES}/{_copy_of(each, place)}", words)
                 figures += f"<figure>{tag}<figcaption>{escape(title)}</figcaption></figure>"
             told = f"{each['word']}: {each['name']}"
             kind = "line" if len(each["pictures"]) > 1 else "sheet"

@@ -47,9 +47,24 @@ def test_the_page_shows_pictures_and_escapes_names(tmp_path: Path) -> None:
     page = write_page("A <model>", {}, ROWS, [shown], [], tmp_path, tmp_path / "out").read_text()
     assert "<rooms>" not in page
     assert "A <model>" not in page
-    for picture in (tmp_path / "out" / "images").iterdir():
-        assert f'src="images/{picture.name}"' in page
-    assert page.count("<img") == 2
+    pictures = list((tmp_path / "out" / "report_images").glob("*.png"))
+    assert len(pictures) == page.count("<img") == 2
+    assert all(f'src="report_images/{picture.name}"' in page for picture in pictures)
+
+
+def test_a_page_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path: Path) -> None:
+    """Reports once emptied `images`, where a training keeps its grids and a set its pictures."""
+    out = tmp_path / "out"
+    kept = [out / "images" / "grid.png", out / "report_images" / "mine.png"]
+    for path in [tmp_path / "a.png", *kept]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path)
+    for task in ("depth", "labels"):
+        shown = {"set": "rooms", "task": task, "word": "best", "name": "x"}
+        write_page("A", {}, [], [shown | {"pictures": [["true", "a.png"]]}], [], tmp_path, out)
+        assert (out / "report_images" / f"rooms_{task}_best_0.png").is_file()
+        assert all(path.is_file() for path in kept)
+        assert len(list((out / "report_images").glob("*.png"))) == 2
 
 
 def test_pictures_are_made_once_in_handfuls_and_kept(tmp_path: Path) -> None:
@@ -76,3 +91,11 @@ def test_other_settings_begin_anew_and_leave_nothing_behind(tmp_path: Path) -> N
     second = Album(tmp_path, {"seed": 1})
     assert second.result("stage", lambda: {"value": 3}) == {"value": 3}
     assert not first.folder.exists()
+
+
+def test_folders_that_are_no_album_stay_in_the_folder_of_albums(tmp_path: Path) -> None:
+    (tmp_path / "sketches").mkdir()
+    Album(tmp_path, {"seed": 0})
+    Album(tmp_path, {"seed": 1})
+    assert (tmp_path / "sketches").is_dir()
+    assert len(list(tmp_path.iterdir())) == 2

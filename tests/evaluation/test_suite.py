@@ -58,9 +58,9 @@ def test_the_report_is_on_disk_as_numbers_as_text_and_as_a_page(report, out: Pat
     assert json.loads((out / "report.json").read_text()) == report
     assert "| blocks, labels: mIoU |" in (out / "report.md").read_text()
     page = (out / "index.html").read_text()
-    pictures = list((out / "images").glob("*.png"))
+    pictures = list((out / "report_images").glob("*.png"))
     assert pictures
-    assert all(f"images/{picture.name}" in page for picture in pictures)
+    assert all(f"report_images/{picture.name}" in page for picture in pictures)
     assert all(word in page for word in ("best", "median", "worst"))
 
 
