@@ -228,7 +228,7 @@ def named_in(captions: list[str]) -> dict[str, str]:
     """
     told: dict[str, str] = {}
     for caption in captions:
-        told |= attributes(caption)
+        told = attributes(caption) | told  # the first are the plainest, and are not overruled
     if "biome" not in told:
         return {}
     return {"people": ATTRIBUTES["people"][0]} | told

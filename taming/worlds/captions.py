@@ -111,8 +111,8 @@ def attributes(sentence: str) -> dict[str, str]:
     told = f" {sentence.strip().rstrip('.').lower()},"
     found = {
         "biome": _named(told, _PLACES),
-        "hour": _named(told, _HOURS),
-        "weather": _named(told, _SKIES),
+        "hour": _named(told, _HOURS) or _listed_word(told, _HOURS),
+        "weather": _named(told, _SKIES) or _listed_word(told, _SKIES),
     }
     words = told.replace(",", " ").split()
     if "no people" in told:
@@ -123,9 +123,16 @@ def attributes(sentence: str) -> dict[str, str]:
 
 
 def _named(told: str, table: dict[str, tuple[str, ...]]) -> str | None:
-    """The key of which a phrase, or the bare word between commas, stands in the sentence."""
+    """The key of which a phrase stands in the sentence."""
     for key, phrases in table.items():
-        said = [f" {phrase}{end}" for phrase in phrases for end in (" ", ",")]
-        if any(words in told for words in [*said, f", {key},"]):
+        if any(f" {phrase}{end}" in told for phrase in phrases for end in (" ", ",")):
             return key
     return None
+
+
+def _listed_word(told: str, table: dict[str, tuple[str, ...]]) -> str | None:
+    """The key that stands for itself between commas, as in `a forest, noon, clear`.
+
+    Never of `_PLACES`: between commas stands what grounds are seen, and a coast may have a forest.
+    """
+    return next((key for key in table if f", {key}," in told), None)

@@ -120,6 +120,13 @@ def test_people_whom_no_caption_of_a_scene_mentions_are_not_there() -> None:
     assert named_in(["Two dogs."]) == {}
 
 
+def test_an_earlier_caption_is_not_overruled_by_a_later_one() -> None:
+    told = named_in(["A sea coast at noon in fog.", "A forest, dusk, clear."])
+    assert (told["biome"], told["hour"], told["weather"]) == ("coast", "noon", "fog")
+    later = named_in(["A picture of a sea coast at noon.", "A sea coast, noon, fog."])
+    assert later["weather"] == "fog"
+
+
 def test_coarsened_pictures_keep_size_and_brightness() -> None:
     images = torch.rand(2, 3, *SIZE)
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,7 @@
 """What captions say is what the scene is, read back out of the sentences alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,21 @@ def test_every_word_occurs(told) -> None:
     for name in ("biome", "hour", "weather"):
         seen = {attributes(sentence).get(name) for _, sentence in told} - {None}
         assert seen == set(ATTRIBUTES[name])
+
+
+@pytest.mark.parametrize("biome", ATTRIBUTES["biome"])
+def test_a_forest_among_the_grounds_that_are_seen_is_no_place(biome: str) -> None:
+    """`..., forest, ...` in a list of grounds was read as the place of a coast."""
+    grounds = f"A landscape of grass, {biome}, forest, sand and water at sunset."
+    assert attributes(grounds) == {"hour": "sunset"}
+
+
+def test_no_caption_of_a_scene_names_another_place_whatever_grounds_are_seen() -> None:
+    for seed in range(20):
+        scene = sample_scene(seed, people=False)
+        for grounds in itertools.permutations(range(1, 6), 4):
+            told = captions(scene, np.repeat(np.array([grounds], np.uint8), (5, 4, 3, 2), axis=1))
+            assert {attributes(each).get("biome", scene.biome) for each in told} == {scene.biome}
 
 
 def test_other_sentences_say_nothing() -> None:
