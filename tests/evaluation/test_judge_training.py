@@ -1,5 +1,6 @@
 """What judges learn from true and from reconstructed pictures, and that they learn it once."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from taming.evaluation.judge_training import (
     Lessons,
     coarsened,
     draw_lessons,
+    home_of,
     judge_of,
+    mark_of,
     named_in,
     train_judge,
 )
 from taming.evaluation.judges import Judge, JudgeConfig
+from taming.worlds import render_set
 
 SIZE = (32, 48)  # of the pictures of `blocks`
 
@@ -109,6 +113,35 @@ def test_what_a_set_does_not_have_no_judge_learns(blocks, lessons) -> None:
     with pytest.raises(ValueError, match="nothing from which a judge learns text"):
         train_judge(config("text", blocks), lessons)
     assert lessons.samples[0]["attributes"].tolist() == [NO_CLASS] * 4
+
+
+def test_two_sets_of_one_name_have_judges_of_their_own(blocks: Path, tmp_path: Path) -> None:
+    """Name and number of pictures were all that told sets apart."""
+    other = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    mark = mark_of(PairedFolder(blocks, "train", SIZE))
+    assert mark_of(PairedFolder(other, "train", SIZE)) == mark
+    (other / "report.json").write_text("{}")
+    assert mark_of(PairedFolder(other, "train", SIZE)) == mark
+    told = (other / "label_names.json").read_text()
+    (other / "label_names.json").write_text(told.replace("block", "stone"))  # as many bytes
+    changed = mark_of(PairedFolder(other, "train", SIZE))
+    assert changed != mark
+    plain = config("labels", blocks)
+    homes = {home_of(replace(plain, annotated=each)) for each in (mark, changed)}
+    assert len(homes) == 2
+    (other / "label_names.json").write_text(told)
+    (other / "labels" / "00.png").write_bytes(b"another map")
+    assert mark_of(PairedFolder(other, "train", SIZE)) not in (mark, changed)
+
+
+def test_scenes_are_known_by_their_settings(tmp_path: Path) -> None:
+    folder = render_set(4, 16, tmp_path / "worlds", people=False, workers=1, validation_share=0.5)
+    mark = mark_of(PairedFolder(folder, "train", 16))
+    (folder / "captions.json").write_text("{}")
+    assert mark_of(PairedFolder(folder, "train", 16)) == mark
+    settings = (folder / "worlds.json").read_text()
+    (folder / "worlds.json").write_text(settings.replace('"seed": 0', '"seed": 1'))
+    assert mark_of(PairedFolder(folder, "train", 16)) != mark
 
 
 def test_people_whom_no_caption_of_a_scene_mentions_are_not_there() -> None:

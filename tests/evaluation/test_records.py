@@ -10,6 +10,7 @@ from PIL import Image
 from taming.cond_stage.depth import Depth
 from taming.cond_stage.labels import Labels
 from taming.cond_stage.pose import Pose
+from taming.evaluation import records
 from taming.evaluation.records import (
     WORLDS_SEED,
     HeldOut,
@@ -18,6 +19,7 @@ from taming.evaluation.records import (
     own_sets,
     records_of,
     rendered_worlds,
+    usable_cores,
 )
 from taming.evaluation.suite import parse_task
 
@@ -52,10 +54,10 @@ def test_labels_are_in_the_vocabulary_of_the_model(blocks: Path) -> None:
 
 
 def test_records_have_everything_that_is_asked_for(blocks: Path) -> None:
-    records = records_of(opened(blocks), ["depth", "pose"], CONDITIONS, 3)
-    assert len(records) == 3
-    assert all(set(record.values) == {"depth", "pose"} for record in records)
-    assert {record.index for record in records} <= set(opened(blocks).asked)
+    found = records_of(opened(blocks), ["depth", "pose"], CONDITIONS, 3)
+    assert len(found) == 3
+    assert all(set(record.values) == {"depth", "pose"} for record in found)
+    assert {record.index for record in found} <= set(opened(blocks).asked)
 
 
 def test_what_a_sample_does_not_have_cannot_be_asked_for(blocks: Path) -> None:
@@ -85,6 +87,8 @@ def test_a_set_without_held_out_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_scenes_are_rendered_once_from_a_seed_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("anny")
+    pytest.importorskip("pybullet")
     folder = rendered_worlds(tmp_path, (32, 32), 4)
     made = (folder / "worlds.json").stat().st_mtime_ns
     assert f'"seed": {WORLDS_SEED}' in (folder / "worlds.json").read_text()
@@ -93,6 +97,43 @@ def test_scenes_are_rendered_once_from_a_seed_of_their_own(tmp_path: Path) -> No
     held = open_sets([{"path": str(folder), "size": (32, 32)}], {})[0]
     assert held.is_worlds
     assert len(held.reference) + len(held.asked) == 2
+
+
+def test_scenes_have_people_and_another_version_has_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of another version was an error: the folder was taken for another set."""
+    asked: list[tuple[Path, dict[str, Any]]] = []
+
+    def render(count: int, size: Any, folder: Path, **options: Any) -> Path:
+        asked.append((folder, options))
+        return folder
+
+    monkeypatch.setattr(records, "render_set", render)
+    rendered_worlds(tmp_path, (32, 32), 4)
+    monkeypatch.setattr(records, "VERSION", 99)
+    rendered_worlds(tmp_path, (32, 32), 4)
+    (first, options), (second, _) = asked
+    assert options["people"] is True
+    assert first != second
+    assert "people" in first.name
+    assert options["workers"] == usable_cores()
+
+
+def test_a_package_that_people_need_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taming.worlds.bodies._NEEDS", ("no_such_package",))
+    with pytest.raises(ImportError, match=r"no_such_package.*taming\[people\]"):
+        rendered_worlds(tmp_path, (32, 32), 4)
+
+
+def test_cores_that_a_process_may_not_use_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    assert usable_cores() == 3
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert usable_cores() == 1
 
 
 def test_tasks_are_written_as_set_and_conditions() -> None:

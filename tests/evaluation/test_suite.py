@@ -1,6 +1,7 @@
 """The whole suite on a tiny run: every stage, the report, and going on where it was stopped."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,18 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(
     assert not (tmp_path / "report.json").exists()
     assert list((tmp_path / "work").rglob("obedience blocks labels.json"))
     assert evaluate(tiny_run, tmp_path, judges=judges, plan=PLAN) == report
+
+
+def test_what_the_model_knows_and_the_set_lacks_is_said(
+    tiny_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    """Conditions that a set does not have were left out of the report without a word."""
+    data = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    shutil.rmtree(data / "depth")
+    report = evaluate(tiny_run, tmp_path / "out", data=[data], plan=PLAN, only=["reconstruction"])
+    assert [note for note in report["notes"] if "left out" in note] == [
+        "depth is left out on blocks: none of its asked pictures has it"
+    ]
 
 
 def test_stages_and_tasks_can_be_chosen(tiny_run: Path, judges: Path, tmp_path: Path) -> None:

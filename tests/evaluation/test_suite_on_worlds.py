@@ -72,6 +72,8 @@ def test_everything_that_scenes_tell_is_read(run: Path, worlds: Path, tmp_path: 
 def test_without_data_scenes_are_rendered_into_the_cache(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("anny")
+    pytest.importorskip("pybullet")
     monkeypatch.setenv("TAMING_CACHE", str(tmp_path / "cache"))
     plan = replace(PLAN, scenes=16)
     report = evaluate(run, tmp_path / "out", plan=plan, only=["reconstruction"])
