@@ -109,7 +109,7 @@ def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return ""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<section><h2>Left out</h2><ul>{items}</ul></section>"
+    return f"<section><h2>Notes</h2><ul>{items}</ul></section>"
 
 
 def image_tag(source: str, words: str, kind: str = "") -> str:

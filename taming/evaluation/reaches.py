@@ -2,6 +2,7 @@
 
 Reaches hold where judges and pictures are known well enough to ask for a number: on scenes of
 `taming.worlds`, and for reconstructions of two sets of photographs. Elsewhere rows have none.
+Where the numbers cannot tell, nobody knows whether a reach is met: that is neither yes nor no.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ PSNR, USAGE = "PSNR, dB", "codebook usage"
 KERNEL = f"kernel distance on {NETWORK}"
 EXCESS = "excess of kernel distance, in standard errors"
 TOGETHER = 0.97
+DRAWN = 1000  # pictures of a draw, below which noise hides what few steps cost
 
 
 class Reach(NamedTuple):
     task: str
     measure: str
     text: str
-    met: Callable[[Row], bool]  # of a row with all the numbers that it needs
+    met: Callable[[Row], bool | None]  # of a row with all the numbers that it needs
     needs: tuple[str, ...] = ("sampled",)
+    least: int = 0  # pictures behind a number, below which it tells nothing
 
 
 def _obeys(row: Row) -> bool:
@@ -40,6 +43,19 @@ def _obeys(row: Row) -> bool:
 def _tells(row: Row) -> bool:
     sampled = _number(row.sampled)
     return sampled >= 0.85 * _number(row.true) and sampled > _number(row.shuffled)
+
+
+def _resembles(row: Row) -> bool | None:
+    """No farther from what the first stage can do than twice what the first stage costs."""
+    bound = bound_of(row)
+    if bound <= 0.0:
+        return None
+    return _number(row.sampled) - _number(row.reconstructed) <= bound
+
+
+def bound_of(row: Row) -> float:
+    """Of the kernel distance. Noise can bring it below zero, where it bounds nothing."""
+    return 2.0 * (_number(row.reconstructed) - _number(row.true))
 
 
 def _number(value: float | None) -> float:
@@ -75,20 +91,56 @@ REACHES = (
     Reach("known", KEPT, "sampled = 1", lambda row: row.sampled == 1.0),
     Reach(
         "distribution", KERNEL, "sampled - reconstructed <= 2 (reconstructed - true)",
-        lambda row: _number(row.sampled) - _number(row.reconstructed)
-        <= 2.0 * (_number(row.reconstructed) - _number(row.true)),
-        _ALL,
+        _resembles, _ALL,
     ),
-    Reach("steps", EXCESS, "sampled <= 2", lambda row: _number(row.sampled) <= 2.0),
+    Reach(
+        "steps", EXCESS, f"sampled <= 2 in draws of {DRAWN} pictures",
+        lambda row: _number(row.sampled) <= 2.0, least=DRAWN,
+    ),
 )  # fmt: skip
 
-# Of two conditions together, each must be obeyed as it is alone.
+# What is asked for together, and the measures by which each must be obeyed as it is alone.
+PAIRS = (("labels", "depth"), ("pose", "text"))
 PAIRED = {"labels": "mIoU", "depth": "Spearman", "pose": "PCK@0.1", "text": "accuracy"}
+ALONE = ", alone on the same pictures"  # ends the name of what a pair is held against
 
 
 def with_reaches(rows: Sequence[Row], worlds: Collection[str]) -> list[Row]:
     """The rows, with reach and verdict where something is aimed at; `worlds` names such sets."""
     return [_with_reach(row, rows, row.set in worlds) for row in rows]
+
+
+def unmeasured(rows: Sequence[Row], worlds: Collection[str]) -> list[Row]:
+    """A row without numbers for each reach, of scenes and of photographs, that has none here."""
+    there = {(row.set, row.task, row.measure) for row in rows}
+    wanted = [(name, reach.task, reach.measure) for name in worlds for reach in REACHES]
+    wanted += [
+        (name, "+".join(pair), f"{condition}: {PAIRED[condition]}")
+        for name in worlds
+        for pair in PAIRS
+        for condition in pair
+    ]
+    wanted += [(name, "reconstruction", PSNR) for name in PHOTOGRAPHS]
+    return [Row(*each) for each in wanted if each not in there]
+
+
+def doubts(rows: Sequence[Row]) -> list[str]:
+    """Why numbers that are there do not tell whether a reach is met; of rows with reaches."""
+    told = []
+    for row in (row for row in rows if row.reach is not None and row.met is None):
+        bounded = None not in (row.true, row.reconstructed, row.sampled)
+        if row.measure == KERNEL and bounded and bound_of(row) <= 0.0:
+            told.append(
+                f"{row.name}: reconstructed pictures are no farther from the reference than true "
+                f"ones ({row.reconstructed:.4g} and {row.true:.4g}), which bounds nothing; more "
+                f"pictures would tell"
+            )
+        if row.measure == EXCESS and row.pictures is not None and row.pictures < DRAWN:
+            told.append(
+                f"{row.name}: draws of {row.pictures} pictures do not tell; it takes --drawn "
+                f"{DRAWN}, --pictures {2 * DRAWN}, and a set that holds out as many"
+            )
+    return told
 
 
 def _with_reach(row: Row, rows: Sequence[Row], is_worlds: bool) -> Row:
@@ -101,12 +153,17 @@ def _with_reach(row: Row, rows: Sequence[Row], is_worlds: bool) -> Row:
     for reach in REACHES:
         if (row.task, row.measure) == (reach.task, reach.measure):
             known = all(getattr(row, column) is not None for column in reach.needs)
-            return replace(row, reach=reach.text, met=reach.met(row) if known else None)
+            known = known and (row.pictures or 0) >= reach.least
+            here = f" ({row.pictures} here)" if reach.least and row.pictures else ""
+            met = reach.met(row) if known else None
+            return replace(row, reach=reach.text + here, met=met)
     name, _, measure = row.measure.partition(": ")
     if "+" in row.task and PAIRED.get(name) == measure:
-        alone = [r for r in rows if (r.set, r.task, r.measure) == (row.set, name, measure)]
-        numbers = [row.sampled, alone[0].sampled if alone else None]
+        beside = (row.set, row.task, row.measure + ALONE)
+        alone = [r.sampled for r in rows if (r.set, r.task, r.measure) == beside]
+        numbers = [row.sampled, alone[0] if alone else None]
         known = None not in numbers
         met = _number(numbers[0]) >= TOGETHER * _number(numbers[1]) if known else None
-        return replace(row, reach="sampled >= 97 % of alone", met=met)
+        same = f"the same {row.pictures}" if row.pictures else "the same"
+        return replace(row, reach=f"sampled >= 97 % of alone on {same} pictures", met=met)
     return row

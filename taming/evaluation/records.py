@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from taming.cond_stage.base import Condition
 from taming.cond_stage.edges import find_edges
 from taming.data.datamodule import ImageData, SetConfig
 from taming.data.image_list import ImageList, expanded
+from taming.data.roots import VARIABLE, data_root
 from taming.evaluation.judge_training import captions_of
 from taming.painting import to_uint8
 from taming.worlds import render_set
@@ -98,6 +99,16 @@ def own_sets(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         size = entry.get("size") or params.get("size")
         found.append(entry | {"scale": [1.0, 1.0], "weight": None, "size": size})
     return found
+
+
+def photographs(names: Iterable[str], size: Size) -> list[dict[str, Any]]:
+    """Those of these sets that lie in the folder of all data, without their annotations."""
+    folders = [data_root(os.environ.get(VARIABLE) or "data") / name for name in names]
+    return [
+        {"path": str(folder), "size": list(size), "annotations": []}
+        for folder in folders
+        if folder.is_dir()
+    ]
 
 
 def open_sets(

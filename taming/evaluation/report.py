@@ -42,6 +42,7 @@ class Row:
     shuffled: float | None = None
     reach: str | None = None
     met: bool | None = None
+    pictures: int | None = None  # behind each number; in the stage `steps`, those of one draw
 
     @classmethod
     def of(
@@ -111,7 +112,7 @@ def markdown(
         numbers = " | ".join(cell(getattr(row, column)) for column in COLUMNS)
         lines.append(f"| {row.name} | {numbers} | {verdict(row)} |")
     if notes:
-        lines += ["", "Left out:", "", *(f"- {note}" for note in notes)]
+        lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 

@@ -7,19 +7,25 @@ could not be measured and why.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from taming.evaluation import completion, superresolution
-from taming.evaluation.distribution import frechet_distance, kernel_distance, precision_recall
+from taming.evaluation.distribution import (
+    NEIGHBOURS,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 from taming.evaluation.figures import sample_sheet
 from taming.evaluation.networks import NETWORK, Unavailable, inception_distance
-from taming.evaluation.obedience import judged
-from taming.evaluation.reaches import EXCESS, KERNEL
+from taming.evaluation.obedience import Judged, judged
+from taming.evaluation.reaches import ALONE, EXCESS, KERNEL, PAIRED
 from taming.evaluation.reconstruction import code_rows, measured, reconstruct
 from taming.evaluation.records import HeldOut, Record, Task
 from taming.evaluation.report import Row
@@ -40,6 +46,10 @@ class Answers:
         self.rows: list[Row] = []
         self.shown: list[dict[str, Any]] = []
         self.notes: list[str] = []
+
+    def add(self, rows: Sequence[Row], pictures: int) -> None:
+        """Rows whose numbers rest on so many pictures."""
+        self.rows += [replace(row, pictures=pictures) for row in rows]
 
     def show(
         self,
@@ -99,9 +109,8 @@ def reconstructing(subject: Subject, held: HeldOut) -> Answer:
     made = dict(zip(indices, found.pictures, strict=True))
     shelf = f"{held.name}/reconstructed"
     pictures = subject.album.pictures(shelf, indices, lambda some: [made[n] for n in some])
-    answers.rows = measured(
-        held.name, true, pictures, found.counts, subject.eyes, subject.plan.seed
-    )
+    rows = measured(held.name, true, pictures, found.counts, subject.eyes, subject.plan.seed)
+    answers.add(rows, len(true))
     return answers.plain() | {"counts": found.counts.tolist()}
 
 
@@ -114,19 +123,43 @@ def over_all_sets(counts: Sequence[Tensor]) -> list[Row]:
 
 
 def obeying(subject: Subject, held: HeldOut, task: Task) -> Answer:
-    """Whether pictures show what was asked for."""
+    """Whether pictures show what was asked for; of a pair, also whether each alone would do."""
     answers = Answers(subject, held)
     records = subject.records(held, task)
     readers = {name: subject.reader(held, name) for name in task.conditions}
     name = "+".join(task.conditions)
     sampled = subject.sampled(held, name, records)
     reconstructed = subject.reconstructed(held, [record.index for record in records])
-    found = judged(
-        held.name, readers, records, reconstructed, sampled, subject.conditions, subject.plan.seed
-    )
-    answers.rows = found.rows
-    answers.show(name, records, reconstructed, sampled, found.scores)
+
+    def found(names: Sequence[str], pictures: Sequence[Image.Image]) -> Judged:
+        asked = {each: readers[each] for each in names}
+        conditions, seed = subject.conditions, subject.plan.seed
+        return judged(held.name, asked, records, reconstructed, pictures, conditions, seed)
+
+    together = found(task.conditions, sampled)
+    answers.add(together.rows, len(records))
+    paired = [each for each in task.conditions if len(readers) > 1 and each in PAIRED]
+    for each in paired:
+        for row in found([each], alone(subject, held, task, each, records)).rows:
+            if row.measure == PAIRED[each]:
+                told = f"{each}: {row.measure}{ALONE}"
+                answers.add([replace(row, task=name, measure=told)], len(records))
+    answers.show(name, records, reconstructed, sampled, together.scores)
     return answers.plain()
+
+
+def alone(
+    subject: Subject, held: HeldOut, task: Task, name: str, records: Sequence[Record]
+) -> list[Image.Image]:
+    """Pictures of the records of a task, painted from one of its conditions."""
+    single = [record._replace(values={name: record.values[name]}) for record in records]
+    usual = subject.records(held, Task(held.name, (name,)))
+    is_usual = [each.index for each in usual] == [each.index for each in single] and all(
+        torch.equal(one.values[name], other.values[name])
+        for one, other in zip(usual, single, strict=True)
+    )
+    shelf = name if is_usual else f"{name} of {'+'.join(task.conditions)}"
+    return subject.sampled(held, shelf, single)
 
 
 def enlarging(subject: Subject, held: HeldOut) -> Answer:
@@ -140,7 +173,7 @@ def enlarging(subject: Subject, held: HeldOut) -> Answer:
         found = superresolution.compared(
             held.name, factor, subject.eyes, records, reconstructed, sampled, subject.plan.seed
         )
-        answers.rows += found.rows
+        answers.add(found.rows, len(records))
         answers.show(task, records, reconstructed, sampled, found.scores)
     return answers.plain()
 
@@ -150,12 +183,13 @@ def completing(subject: Subject, held: HeldOut) -> Answer:
     answers = Answers(subject, held)
     records = completion.records_of(held, subject.plan.completed)
     sampled = subject.sampled(held, "known", records)
-    again = subject.sampled(held, "known", records, first_seed=OTHER_SEEDS)
+    others = range(OTHER_SEEDS, OTHER_SEEDS + len(records))
+    again = subject.sampled(held, "known", records, seeds=others)
     reconstructed = subject.reconstructed(held, [record.index for record in records])
     found = completion.compared(
         held.name, subject.eyes, records, reconstructed, sampled, again, subject.plan.seed
     )
-    answers.rows = found.rows
+    answers.add(found.rows, len(records))
     answers.show("known", records, reconstructed, sampled, found.scores)
     return answers.plain()
 
@@ -163,14 +197,28 @@ def completing(subject: Subject, held: HeldOut) -> Answer:
 def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer:
     """Collections against the reference pictures: the asked ones, their reconstructions, samples.
 
-    Samples are those of tasks of one condition, mixed; none was given pixels of the true picture.
+    Samples are those of tasks of one condition, none of which was given pixels of the true picture.
+    No two of them were asked by the same picture: task k of n has the asked pictures i with
+    i mod n = k.
     """
     answers = Answers(subject, held)
-    piles = []
-    for task in tasks:
-        records = subject.records(held, task)
-        piles.append(subject.sampled(held, task.conditions[0], records))
-    mixed = [p for several in zip_longest(*piles) for p in several if p is not None]
+    every = {task: subject.records(held, task, len(held.asked)) for task in tasks}
+    whole = [task for task in tasks if len(every[task]) == len(held.asked)]
+    for task in (task for task in tasks if task not in whole):
+        answers.notes.append(
+            f"samples of {task.conditions[0]} are no part of the collection on {held.name}: "
+            f"{len(every[task])} of {len(held.asked)} asked pictures have it, which is a selection"
+        )
+    painted: dict[int, Image.Image] = {}
+    for place, task in enumerate(whole):
+        own = range(place, len(held.asked), len(whole))[: subject.plan.count]
+        records = [every[task][number] for number in own]
+        pictures = subject.sampled(held, task.conditions[0], records, seeds=own)
+        painted |= dict(zip(own, pictures, strict=True))
+    mixed = [painted[number] for number in sorted(painted)]
+    if 0 < len(mixed) <= NEIGHBOURS:
+        answers.notes.append(f"{len(mixed)} samples on {held.name} are too few for a collection")
+        mixed = []
     reference = subject.true(held, held.reference)
     piles_of = {
         "true": subject.true(held, held.asked),
@@ -192,14 +240,15 @@ def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer
         f"precision on {NETWORK}": {name: each.precision for name, each in quality.items()},
         f"recall on {NETWORK}": {name: each.recall for name, each in quality.items()},
     }
-    for measure, columns in measures.items():
-        answers.rows.append(Row.of(held.name, "distribution", measure, columns))
+    rows = [Row.of(held.name, "distribution", *each) for each in measures.items()]
+    answers.add(rows, number)
     try:
         columns = {
             name: inception_distance(reference[:number], pile[:number])
             for name, pile in piles_of.items()
         }
-        answers.rows.append(Row.of(held.name, "distribution", "FID on Inception", columns))
+        told = f"FID on Inception, {number} pictures"
+        answers.add([Row.of(held.name, "distribution", told, columns)], number)
     except Unavailable as reason:
         answers.notes.append(str(reason))
     return answers.plain()
@@ -208,17 +257,23 @@ def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer
 def hastening(subject: Subject, held: HeldOut, task: Task) -> Answer:
     """Whether painting in few steps costs quality: draws in steps, and one code at a time."""
     answers, plan = Answers(subject, held), subject.plan
-    records = subject.records(held, task)
-    needed = plan.draws * plan.drawn
-    drawn = [records[n % len(records)] for n in range(needed)]
+    records = subject.records(held, task, plan.draws * plan.drawn)
+    size = min(plan.drawn, len(records))
+    if size < plan.drawn:
+        answers.notes.append(
+            f"draws of {held.name} are of {size} pictures, not of {plan.drawn}: so many different "
+            f"records there are"
+        )
+    # In a row, so that no draw has a record twice; draw by draw with other seeds.
+    drawn = [records[number % len(records)] for number in range(plan.draws * size)]
     against = subject.eyes.features(subject.true(held, held.reference))
-    name = f"{'+'.join(task.conditions)} in draws"
     distances = []
     for one_by_one in (False, True):
+        name = "+".join(task.conditions)  # in steps, obedience has painted some of them
         pictures = subject.sampled(held, name, drawn, one_by_one=one_by_one)
         features = subject.eyes.features(pictures)
         distances.append(
-            np.array([kernel_distance(against, part) for part in features.split(plan.drawn)])
+            np.array([kernel_distance(against, part) for part in features.split(size)])
         )
     fast, slow = distances
     error = float(np.hypot(*(each.std(ddof=1) / len(each) ** 0.5 for each in distances)))
@@ -228,5 +283,5 @@ def hastening(subject: Subject, held: HeldOut, task: Task) -> Answer:
         (f"{KERNEL} one code at a time", slow.mean()),
         (EXCESS, excess),
     ]
-    answers.rows = [Row(held.name, "steps", measure, sampled=float(x)) for measure, x in told]
+    answers.add([Row(held.name, "steps", name, sampled=float(x)) for name, x in told], size)
     return answers.plain()

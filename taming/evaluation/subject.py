@@ -7,9 +7,10 @@ the album yet, and trains the judges that are not in their folder yet. It measur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -31,6 +32,7 @@ from taming.evaluation.judge_training import (
 )
 from taming.evaluation.judges import EdgeReader
 from taming.evaluation.networks import Eyes
+from taming.evaluation.reaches import PAIRS
 from taming.evaluation.reconstruction import reconstruct
 from taming.evaluation.records import HeldOut, Record, Task, records_of, samples
 from taming.evaluation.report import Track
@@ -40,7 +42,6 @@ from taming.pipeline import Pipeline
 from taming.transformer.multi_task import MultiTaskTransformer
 
 READABLE = ("labels", "depth", "pose", "edges", "class_label", "text")
-PAIRS = (("labels", "depth"), ("pose", "text"))  # what is asked for together
 PIXEL_GUIDANCE = 1.5  # of conditions that are pixels: half of what is added to 1 elsewhere
 
 
@@ -60,6 +61,15 @@ class Plan:
     steps: int = 24  # groups of codes
     guidance: float = 2.0
     seed: int = 0
+
+    @property
+    def pixel_guidance(self) -> float:
+        """What `lowres` and `known` are painted with."""
+        return min(PIXEL_GUIDANCE, self.guidance)
+
+    def told(self) -> dict[str, Any]:
+        """For reports: everything that decides the numbers."""
+        return asdict(self) | {"guidance of lowres and known": self.pixel_guidance}
 
 
 QUICK = Plan(
@@ -107,7 +117,14 @@ class Subject:
                 alone.append(name)
             else:
                 self.notes.append(f"{name} is left out on {held.name}: {lack}")
-        pairs = [pair for pair in PAIRS if set(pair) <= set(alone)]
+        pairs = []
+        for pair in (pair for pair in PAIRS if set(pair) <= set(alone)):
+            if self._found(held, pair) == 2:
+                pairs.append(pair)
+            else:
+                self.notes.append(
+                    f"{'+'.join(pair)} is left out on {held.name}: few pictures have both"
+                )
         return [Task(held.name, names) for names in [*((name,) for name in alone), *pairs]]
 
     def _lack(self, held: HeldOut, name: str) -> str | None:
@@ -123,11 +140,17 @@ class Subject:
                 self.conditions[name].read(told[0], held.size)
             except ImportError as error:
                 return str(error)
-        found = len(records_of(held, [name], self.conditions, 2))
+        found = self._found(held, [name])
         return None if found == 2 else f"{found or 'none'} of its asked pictures has it"
 
-    def records(self, held: HeldOut, task: Task) -> list[Record]:
-        return records_of(held, task.conditions, self.conditions, self.plan.count)
+    def _found(self, held: HeldOut, names: Sequence[str]) -> int:
+        """How many records there are; two are as good as many."""
+        return len(records_of(held, names, self.conditions, 2))
+
+    def records(self, held: HeldOut, task: Task, count: int | None = None) -> list[Record]:
+        """The first `count` that there are; None: as many as are read of a task."""
+        count = self.plan.count if count is None else count
+        return records_of(held, task.conditions, self.conditions, count)
 
     # ---- pictures -------------------------------------------------------------------------------
 
@@ -149,25 +172,27 @@ class Subject:
         task: str,
         records: Sequence[Record],
         *,
-        first_seed: int = 0,
+        seeds: Sequence[int] | None = None,  # None: 0, 1, ...
         one_by_one: bool = False,
     ) -> list[Image.Image]:
-        """One picture for each record: record i with seed `first_seed` + i."""
+        """One picture for each record, which the album knows by task and seed."""
         pipeline, plan = self.painter, self.plan
         assert isinstance(pipeline, Pipeline)
         is_pixels = task.startswith(("lowres", "known"))
         settings = {
             "steps": None if one_by_one else plan.steps,
-            "guidance": min(PIXEL_GUIDANCE, plan.guidance) if is_pixels else plan.guidance,
+            "guidance": plan.pixel_guidance if is_pixels else plan.guidance,
         }
 
+        seeds = range(len(records)) if seeds is None else seeds
+        record_of = dict(zip(seeds, records, strict=True))
+
         def make(some: list[int]) -> list[Image.Image]:
-            values = [records[n - first_seed].values for n in some]
+            values = [record_of[seed].values for seed in some]
             return pipeline.paint_each(values, held.size, seeds=some, **settings)
 
         how = "one code at a time" if one_by_one else task
         shelf = f"{held.name}/{task}{' one by one' if one_by_one else ''}"
-        seeds = range(first_seed, first_seed + len(records))
         with self.track(f"painting {held.name}: {how}") as progress:
             return self.album.pictures(shelf, seeds, make, progress)
 

