@@ -248,7 +248,8 @@ def reported(
     if aimed:
         rows += unmeasured(rows, aimed)
         notes += [
-            f"{name} is not measured: it lies in the folder of all data ({VARIABLE}) or nowhere"
+            f"{name} is not measured: name it with --data or, for the bundled model without, put "
+            f"it into the folder that {VARIABLE} names"
             for name in PHOTOGRAPHS
             if name not in names
         ]
