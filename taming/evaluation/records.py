@@ -175,9 +175,8 @@ def rendered_worlds(cache: Path, size: Size, scenes: int, progress: Progress | N
 
 def usable_cores() -> int:
     """Processor cores that this process may use, as far as the platform tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return os.cpu_count() or 1 if allowed is None else len(allowed(0))
 
 
 # --- records -------------------------------------------------------------------------------------
