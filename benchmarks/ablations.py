@@ -18,7 +18,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,11 +33,12 @@ from benchmarks.ablations_training import StoppedEarly, is_complete, train_for
 from benchmarks.ablations_variants import FIRST, JUDGED, VARIANTS, Variant, chosen, config_of
 from benchmarks.machine import machine, versions
 from taming.checkpoint import read_state_dict, tensor_hash
-from taming.console import errors_in_a_sentence, progress_bar
+from taming.console import errors_in_a_sentence, progress_bar, without_advice
 from taming.evaluation.journal import Journal, clock
 from taming.evaluation.report import write_json, write_text
 from taming.finding import WEIGHTS
 from taming.worlds import render_set
+from taming.worlds.dataset import usable_cores
 
 JOURNAL = "ablations.json"
 WAITING = "OMP_WAIT_POLICY"  # of threads: active ones starve whoever else wants their core
@@ -102,7 +102,7 @@ class Ablations:
             with progress_bar("rendering") as progress:
                 render_set(
                     plan.scenes, plan.size, self.data, seed=plan.seed, people=plan.people,
-                    workers=plan.workers or os.cpu_count() or 1, progress=progress,
+                    workers=plan.workers or usable_cores(), progress=progress,
                     validation_share=share,
                 )  # fmt: skip
         held_out(self.data, plan.size, plan.pictures)  # refuses now what could not be measured
@@ -243,8 +243,7 @@ def make(
     seed: Annotated[int, typer.Option(help="Of the scenes.", min=0)] = Plan.seed,
 ) -> None:
     """Trains the design and its alternatives for the same minutes and says how they compare."""
-    # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    without_advice()
     plan = Plan(
         minutes=minutes,
         first_stage_minutes=minutes if first_stage_minutes is None else first_stage_minutes,

@@ -31,7 +31,6 @@ refused. Settings of painting and measuring may change.
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -88,10 +87,9 @@ def make(
 
     from benchmarks.image_gpt_comparison import compare
     from benchmarks.image_gpt_training import Stopped
-    from taming.console import errors_in_a_sentence, progress_bar
+    from taming.console import errors_in_a_sentence, progress_bar, without_advice
 
-    # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    without_advice()
     options = Options(
         data=data,
         out=out,

@@ -40,7 +40,6 @@ def train(side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any]) -> Cal
     """
     section = {"target": f"{LOSSES}.vqperceptual.VQLPIPSWithDiscriminator", "params": loss}
     model = build(side, weights_among(tensors), section).train()
-    batches = [tensors[name] for name in ("smaller", "images") if name in tensors]
     judge = list(model.loss.discriminator.parameters())
     own = {id(weight) for weight in model.loss.parameters()}
     autoencoder = [weight for weight in model.parameters() if id(weight) not in own]
@@ -67,5 +66,5 @@ def train(side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any]) -> Cal
             optimizer.step()
             optimizer.zero_grad()
 
-    turn = iter(batches)  # then the last one again and again
-    return lambda: step(next(turn, tensors["images"]))
+    first = iter([tensors["smaller"]] if "smaller" in tensors else [])
+    return lambda: step(next(first, tensors["images"]))

@@ -10,7 +10,6 @@ standard error and exit code 2; TAMING_TRACEBACK=1 shows where it arose.
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from logging import WARNING
 from typing import Annotated
@@ -21,6 +20,7 @@ from typer import Option
 import taming
 from taming import cli_data, cli_evaluate, cli_paint, cli_train
 from taming.cli_old_words import modern_words
+from taming.console import without_advice
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +89,7 @@ def root(
     logging.basicConfig(
         level=WARNING if quiet else logging.INFO, format="%(message)s", handlers=[handler]
     )
-    # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    without_advice()
     for note in context.obj or []:  # of words that are spelt otherwise today
         logger.info(note)
 

@@ -1,6 +1,7 @@
 """What programs say on the terminal: progress and errors. Knows nothing of the work."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,11 @@ def errors_in_a_sentence(program: str) -> Iterator[None]:
     except (ValueError, OSError, ImportError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def without_advice() -> None:
+    """Lightning's advice is for authors of trainers; what it finds odd is done on purpose."""
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 @contextmanager

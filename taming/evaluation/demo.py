@@ -19,6 +19,7 @@ from rich.console import Console
 
 from taming.console import errors_in_a_sentence, progress_bar
 from taming.worlds import render_set
+from taming.worlds.dataset import usable_cores
 
 SEED = 77  # of scenes that no config of this project trains on
 SCENES = 40
@@ -53,7 +54,7 @@ def paint_page(
             seed=SEED,
             people=people,
             people_share=0.6,
-            workers=os.cpu_count() or 1,
+            workers=usable_cores(),
             progress=progress,
             validation_share=1.0,
         )
@@ -71,7 +72,7 @@ def paint_page(
         lead=f"Painted on this machine, by {_called(model)}.",
         facts=[
             (f"{weights / 1e6:.0f} M", "parameters, both stages together"),
-            (f"{seconds:.0f} s", f"for {pictures} pictures, {os.cpu_count() or 1} processor cores"),
+            (f"{seconds:.0f} s", f"for {pictures} pictures, {usable_cores()} processor cores"),
             (f"{STEPS}", "sampling steps for a picture; a panorama has several windows"),
         ],
         text=[

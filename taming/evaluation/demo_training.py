@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from taming.console import errors_in_a_sentence, progress_bar
+from taming.console import errors_in_a_sentence, progress_bar, without_advice
 from taming.evaluation.journal import Journal, clock
 from taming.worlds import render_set
+from taming.worlds.dataset import usable_cores
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 JOURNAL = "demo.json"
@@ -110,7 +110,7 @@ class Demo:
                     seed=plan.seed,
                     people=plan.people,
                     people_share=plan.people_share,
-                    workers=plan.workers or os.cpu_count() or 1,
+                    workers=plan.workers or usable_cores(),
                     progress=progress,
                 )
 
@@ -180,7 +180,7 @@ class Demo:
                 (clock(self.seconds["painting"]), "painting this page"),
             ],
             text=[
-                f"{os.cpu_count() or 1} processor cores.",
+                f"{usable_cores()} processor cores.",
                 _HONEST.format(minutes=minutes),
                 _MORE,
             ],
@@ -258,8 +258,7 @@ def make(
     seed: Annotated[int, typer.Option(help="Of the scenes.", min=0)] = Plan.seed,
 ) -> None:
     """Renders scenes, trains both stages small, paints every task into OUT/index.html."""
-    # Lightning's advice is for authors of trainers; what it finds odd is done on purpose.
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    without_advice()
     plan = Plan(scenes=scenes, people=people, seed=seed)
     with errors_in_a_sentence("demo"):
         Demo(out, plan, Console()).run()

@@ -26,7 +26,7 @@ from taming.data.roots import VARIABLE, data_root
 from taming.evaluation.judge_training import captions_of
 from taming.painting import to_uint8
 from taming.worlds import render_set
-from taming.worlds.dataset import VERSION
+from taming.worlds.dataset import VERSION, usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +171,6 @@ def rendered_worlds(cache: Path, size: Size, scenes: int, progress: Progress | N
         progress=progress,
         validation_share=WORLDS_HELD_OUT,
     )
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use, as far as the platform tells."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
-    return os.cpu_count() or 1 if allowed is None else len(allowed(0))
 
 
 # --- records -------------------------------------------------------------------------------------

@@ -81,6 +81,12 @@ class Record(NamedTuple):
     boxes: np.ndarray  # (N,4) x, y, width, height
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may use, as far as the platform tells."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return os.cpu_count() or 1 if allowed is None else len(allowed(0))
+
+
 def render_set(
     count: int,
     size: int | tuple[int, int],

@@ -19,9 +19,9 @@ from taming.evaluation.records import (
     own_sets,
     records_of,
     rendered_worlds,
-    usable_cores,
 )
 from taming.evaluation.suite import parse_task
+from taming.worlds.dataset import usable_cores
 
 SIZE = (32, 48)
 CONDITIONS: dict[str, Any] = {
@@ -126,14 +126,6 @@ def test_a_package_that_people_need_is_named_where_it_is_missing(
     monkeypatch.setattr("taming.worlds.bodies._NEEDS", ("no_such_package",))
     with pytest.raises(ImportError, match=r"no_such_package.*taming\[people\]"):
         rendered_worlds(tmp_path, (32, 32), 4)
-
-
-def test_cores_that_a_process_may_not_use_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
-    assert usable_cores() == 3
-    monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert usable_cores() == 1
 
 
 def test_tasks_are_written_as_set_and_conditions() -> None:

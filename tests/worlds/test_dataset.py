@@ -169,3 +169,11 @@ def test_a_contact_sheet_holds_every_picture():
     )
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([], columns=3)
+
+
+def test_cores_that_a_process_may_not_use_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    assert dataset_module.usable_cores() == 3
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert dataset_module.usable_cores() == 1
