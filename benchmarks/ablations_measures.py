@@ -102,7 +102,7 @@ def nats_per_code(
     Examples are drawn as in training, with one kind of order and one set of conditions.
     """
     shares = OrderShares(**{each: float(each == kind) for each in ORDER_KINDS})
-    dropping = Dropping(0.0, dict.fromkeys(given, 1.0), keep_others=0.0)
+    dropping = Dropping(everything=0.0, keep=dict.fromkeys(given, 1.0), keep_others=0.0)
     count = min(pictures, len(cache))
     chosen = np.linspace(0, len(cache) - 1, count).round().astype(int).tolist()
     found: list[float] = []

@@ -21,6 +21,7 @@ from taming.config import ConfigError
 from taming.data.published_batch import read_input
 from taming.first_stage.ema import EMA
 from taming.training.memory import keep_freed_memory
+from taming.training.muon import MuonAdamW, split_groups
 from taming.training.settings import TrainingSettings
 
 COMPILED = ("encoder", "decoder", "transformer")  # parts worth compiling, where a model has them
@@ -150,9 +151,14 @@ class TransformerTraining(StageTraining):
         transformer: Any = model.transformer
         transformer.recompute_activations(settings.checkpoint_activations)
 
-    def adamw(self, groups: list[dict[str, Any]]) -> AdamW:
-        """One pass over weights and moments, where single operations make eight."""
-        return AdamW(groups, self.learning_rate, self.settings.betas, fused=True)
+    def optimizer(self, groups: list[dict[str, Any]]) -> AdamW | MuonAdamW:
+        """The optimiser that the settings name, over these groups."""
+        rate, betas = self.learning_rate, self.settings.betas
+        if self.settings.optimizer == "muon":
+            transformer: Any = self.model.transformer
+            return MuonAdamW(*split_groups(groups, transformer), rate, betas)
+        # One pass over weights and moments, where single operations make eight
+        return AdamW(groups, rate, betas, fused=True)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None

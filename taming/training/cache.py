@@ -5,7 +5,7 @@ few times before training. A record is one draw: codes, the crop as uint8, its m
 and whatever a condition computes once (the embedding of a caption), all after the same transform.
 Records of the published second stage, which draws nothing when it reads, are tokens alone
 (`sequences.py`). They lie in litdata shards, one folder for each set. The index holds a fingerprint
-of the first stage's weights and of the data settings: a cache that belongs to others is refused.
+of the encoding weights and of the data settings: a cache that belongs to others is refused.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 INDEX = "cache.json"
+DECODING = ("decoder.", "post_quant_conv.")  # parts of a first stage that make no codes
 CHUNK_BYTES = 64 << 20
 REMEDY = "remove that folder, or name another with data.params.codes.cache"
 Progress = Callable[[int, int], None]  # records done, records in all
@@ -47,8 +48,13 @@ class CacheError(ValueError):
 
 
 def fingerprint(first_stage: nn.Module, settings: Mapping[str, Any]) -> str:
-    """SHA-256 over the first stage's weights and everything that decides a record."""
-    described = {"format": FORMAT, "weights": tensor_hash(first_stage.state_dict()), **settings}
+    """SHA-256 over everything that decides a record: settings, and weights that make codes.
+
+    What turns codes into pictures is left out: it may learn on while records stay what they are.
+    """
+    weights = first_stage.state_dict()
+    makers = {key: each for key, each in weights.items() if not key.startswith(DECODING)}
+    described = {"format": FORMAT, "weights": tensor_hash(makers), **settings}
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
 

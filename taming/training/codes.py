@@ -54,14 +54,20 @@ class Dropping:
     """How often conditions are left out in training."""
 
     everything: float = 0.10  # share of examples without any condition
+    alone: float = 0.0  # share with a single one, drawn evenly from those that the picture has
     keep: Mapping[str, float] = field(default_factory=dict)  # condition -> probability of staying
     keep_others: float = 0.7  # the same for conditions that are not named
 
     def __post_init__(self) -> None:
-        given = {"everything": self.everything, "keep_others": self.keep_others}
+        given = {name: value for name, value in vars(self).items() if name != "keep"}
         for name, value in {**given, **self.keep}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"dropping.{name} is {value}; give a probability, 0 to 1")
+        if self.everything + self.alone > 1:
+            raise ValueError(
+                f"dropping.everything {self.everything} and dropping.alone {self.alone} are shares "
+                f"of the same examples; give numbers that sum to 1 at most"
+            )
 
     def check(self, conditions: Iterable[str]) -> None:
         """ConfigError if a condition is named that the model does not have."""
@@ -120,16 +126,7 @@ def draw_example(
         order = orders.random(height, width, generator)
     else:
         order = orders.spread(height, width, generator)
-    values: dict[str, Tensor] = {}
-    keep_none = rng.random() < dropping.everything
-    for name, condition in conditions.items():
-        keeps = rng.random() < dropping.keep.get(name, dropping.keep_others) and not keep_none
-        if name == "known" or not keeps:
-            continue
-        value = condition.derive(sample, rng)
-        if value is not None:
-            values[name] = value
-
+    values = _draw_values(sample, conditions, dropping, rng)
     known, holed = 0, None
     if ORDER_KINDS[kind] == "known":
         value = conditions["known"].derive(sample, rng)
@@ -143,6 +140,32 @@ def draw_example(
             order = orders.known_first(order, cells)
     size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
     return Example(codes.flatten(), order, kind, known, holed, values, size, (height, width))
+
+
+def _draw_values(
+    sample: Mapping[str, Any],
+    conditions: Mapping[str, Condition],
+    dropping: Dropping,
+    rng: np.random.Generator,
+) -> dict[str, Tensor]:
+    """The conditions that stay, but for a known region, which belongs to its order."""
+    names = [name for name in conditions if name != "known"]
+    share = rng.random()
+    if share < dropping.everything:
+        return {}
+    is_alone = share < dropping.everything + dropping.alone
+    if is_alone:
+        names = [names[at] for at in rng.permutation(len(names))]
+    values: dict[str, Tensor] = {}
+    for name in names:
+        if not is_alone and rng.random() >= dropping.keep.get(name, dropping.keep_others):
+            continue
+        value = conditions[name].derive(sample, rng)
+        if value is not None:
+            values[name] = value
+            if is_alone:
+                break
+    return values
 
 
 def stack_examples(examples: Sequence[Example], conditions: Mapping[str, Condition]) -> CodesBatch:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from taming.config import ConfigError
 from taming.first_stage.losses import FirstStageLoss
 from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import Quantized, code_counts, perplexity, usage
@@ -55,6 +56,11 @@ class FirstStageTraining(StageTraining):
         if accumulate_grad_batches < 1:
             raise ValueError(
                 f"accumulate_grad_batches is {accumulate_grad_batches}; give at least 1"
+            )
+        if settings.optimizer != "adamw":
+            raise ConfigError(
+                f"training.optimizer is {settings.optimizer}, which is for transformers; a first "
+                f"stage learns with adamw"
             )
         self.automatic_optimization = False
         self.kept = [model.encoder, model.quant_conv, model.quantize] if settings.keep_codes else []

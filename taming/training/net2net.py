@@ -17,6 +17,7 @@ from torch.optim import AdamW
 
 from taming.cond_stage.drawing import text_card
 from taming.training.base import TransformerTraining, as_pixels, grid_picture, picture_count
+from taming.training.muon import MuonAdamW
 from taming.training.sequences import SequenceBatch
 from taming.transformer.net2net import Net2NetTransformer
 
@@ -31,9 +32,9 @@ class Net2NetTraining(TransformerTraining):
     usual_weight_decay = 0.01
     latest: Any = None  # the last batch, looked at where nothing is held out
 
-    def configure_optimizers(self) -> AdamW:
+    def configure_optimizers(self) -> AdamW | MuonAdamW:
         groups = linear_groups(self.model.transformer, self.weight_decay)
-        return self.adamw(groups)
+        return self.optimizer(groups)
 
     def training_step(self, batch: Mapping[str, Any] | SequenceBatch, _: int) -> Tensor:
         loss = self._loss(batch)

@@ -90,9 +90,7 @@ def train(
     if folder is not None:
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
-        config = plain(
-            OmegaConf.merge(load_config(folder / CONFIG), OmegaConf.create(plain(config)))
-        )
+        config = resumed_config(load_config(folder / CONFIG), config)
     config = plain(config)
     config = check_sections(modern_config(config) if is_old(config) else config)
     pl.seed_everything(config["seed"], verbose=False)
@@ -119,15 +117,29 @@ def train(
     return folder
 
 
+def resumed_config(begun: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The config that a run was begun with, and what is given on top of it."""
+    config = plain(OmegaConf.merge(begun, OmegaConf.create(plain(given))))
+    had, wanted = (
+        (plain(each).get("training") or {}).get("optimizer", "adamw") for each in (begun, config)
+    )
+    if had != wanted:
+        raise ConfigError(
+            f"training.optimizer is {wanted}, and the run was begun with {had}; go on with that, "
+            f"or start a new run from its weights with model.params.ckpt_path"
+        )
+    return config
+
+
 def _fit(
     model: nn.Module, data: Any, config: dict[str, Any], folder: Path, checkpoint: Path | None
 ) -> None:
-    if rank_zero_only.rank == 0:
-        with atomic_write(folder / CONFIG) as partial:
-            partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
     if checkpoint is not None:
         # Before the trainer does it: codes may be cached, and their first stage checked, earlier.
         load_weights(model, read_state_dict(checkpoint), source=str(checkpoint))
+    if rank_zero_only.rank == 0:
+        with atomic_write(folder / CONFIG) as partial:
+            partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
     if hasattr(data, "attach"):
         data.attach(model, folder)
     options = dict(config["trainer"])

@@ -13,6 +13,7 @@ from taming.pipeline import Pipeline
 from taming.training.base import TransformerTraining, decayed_groups, grid_picture
 from taming.training.codes import ORDER_KINDS, CodesBatch, training_codes
 from taming.training.codes_data import CodesData
+from taming.training.muon import MuonAdamW
 from taming.transformer.multi_task import MultiTaskTransformer
 
 
@@ -21,9 +22,9 @@ class SecondStageTraining(TransformerTraining):
 
     model: MultiTaskTransformer
 
-    def configure_optimizers(self) -> AdamW:
+    def configure_optimizers(self) -> AdamW | MuonAdamW:
         groups = decayed_groups(self.model, self.weight_decay)
-        return self.adamw(groups)
+        return self.optimizer(groups)
 
     def training_step(self, batch: CodesBatch, _: int) -> Tensor:
         loss, logs = self._loss(batch)

@@ -19,6 +19,7 @@ class TrainingSettings:
     decay_steps: int | None = None  # length of the cosine; None: trainer.max_steps
     final_rate: float = 0.02  # share of the learning rate at the end of the cosine
     betas: tuple[float, float] = (0.9, 0.95)
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: matrices of a transformer learn faster
     weight_decay: float | None = None  # None: 0.05, and 0.01 for the published transformer
     ema_decay: float = 0.999  # of the average of weights, which is exported; 0: no averaging
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where it has units

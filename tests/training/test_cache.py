@@ -148,17 +148,18 @@ def test_progress_counts_records(tmp_path, mix, model) -> None:
 # --- what is refused -----------------------------------------------------------------------------
 
 
-def test_fingerprints_know_weights_and_settings(model) -> None:
+def test_fingerprints_know_settings_and_the_weights_that_make_codes(model) -> None:
     first = model.first_stage_model
     before = fingerprint(first, {"size": 16})
     assert fingerprint(first, {"size": 16}) == before
     assert fingerprint(first, {"size": 32}) != before
-    weight = next(first.parameters())
-    with torch.no_grad():
-        weight += 1e-6
-        moved = fingerprint(first, {"size": 16})
-        weight -= 1e-6
-    assert moved != before
+    for part, matters in ((first.encoder, True), (first.quantize, True), (first.decoder, False)):
+        weight = next(part.parameters())
+        with torch.no_grad():
+            weight += 1e-2
+            moved = fingerprint(first, {"size": 16})
+            weight -= 1e-2
+        assert (moved != before) == matters
 
 
 def test_a_cache_of_another_model_is_refused(tmp_path, mix, model) -> None:

@@ -191,6 +191,17 @@ def test_everything_is_dropped_together(share: float, expected: int) -> None:
     assert sum(len(each.values) == 2 for each in drawn) == expected
 
 
+def test_conditions_come_alone_as_often_as_asked() -> None:
+    conditions = build("labels", "depth", "class_label", "known")  # the record has no depth
+    dropping = Dropping(everything=0.2, alone=0.5, keep_others=1.0)
+    drawn = examples(800, conditions, shares=only("raster"), dropping=dropping)
+    kinds = Counter(tuple(sorted(each.values)) for each in drawn)
+    assert set(kinds) == {(), ("labels",), ("class_label",), ("class_label", "labels")}
+    assert kinds[()] / 800 == pytest.approx(0.2, abs=0.05)
+    assert kinds[("labels",)] / 800 == pytest.approx(0.25, abs=0.05)
+    assert kinds[("class_label",)] / 800 == pytest.approx(0.25, abs=0.05)
+
+
 def test_what_a_record_lacks_is_never_present() -> None:
     conditions = build("labels", "depth", "pose")
     for each in examples(5, conditions):
@@ -233,6 +244,11 @@ def test_orders_of_known_regions_alone_need_the_condition() -> None:
 def test_impossible_probabilities_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="give a probability"):
         from_mapping(Dropping, wrong, "codes.dropping")
+
+
+def test_shares_of_dropping_are_of_the_same_examples() -> None:
+    with pytest.raises(ConfigError, match="sum to 1 at most"):
+        from_mapping(Dropping, {"everything": 0.6, "alone": 0.5}, "codes.dropping")
 
 
 def test_dropping_a_condition_that_is_not_there_names_the_nearest() -> None:
