@@ -189,7 +189,8 @@ class Painter(ABC):
         for number, (seed, own) in enumerate(zip(seeds, values, strict=True)):
             with torch.inference_mode():
                 # One by one: a batch rounds its sums differently than a picture painted alone.
-                pixels = to_uint8(self.prepared.decode_code(painted[number][None]))
+                decoded = self.prepared.decode_code(painted[number][None])
+                pixels = to_uint8(self._settled(decoded.float(), own))
             image = Image.fromarray(self._keep_known(pixels, own)[0])
             if id(own) not in told:
                 told[id(own)] = {name: describe_tensor(value) for name, value in own.items()}
@@ -220,6 +221,10 @@ class Painter(ABC):
         filled = self._for_first_stage(fill_hole(value[:3], mask))
         encoded = self.prepared.indices(filled)  # (1, h, w)
         return torch.where(known_cells(mask, self.first_stage.downsample_factor), encoded, unknown)
+
+    def _settled(self, images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Painted images (B, 3, H, W) with what conditions say of them for certain."""
+        return images
 
     def _keep_known(self, pixels: np.ndarray, values: Mapping[str, Tensor]) -> np.ndarray:
         """Kept pixels exactly as they were, in painted ones (B, H, W, 3)."""

@@ -225,6 +225,11 @@ class Pipeline(Painter):
             callback=report,
         )
 
+    def _settled(self, images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        for name, value in values.items():
+            images = self._second_stage().conditions[name].settle(images, value)
+        return images
+
     def _at_once(self, codes: Tensor | None, grid: Size) -> int:
         """Cells forgotten at random are not equally many in each window."""
         alone = codes is not None and self._window(grid) != grid

@@ -77,6 +77,13 @@ class Condition(nn.Module, ABC):
     def null(self, batch: int, grid: Size) -> Tensor:
         """The absent condition, in the shape of `embed`."""
 
+    def settle(self, images: Tensor, value: Tensor) -> Tensor:
+        """Painted images (B, 3, H, W) in [-1, 1] with what `value` says of them for certain.
+
+        Most conditions say nothing a painter could copy.
+        """
+        return images
+
     @abstractmethod
     def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
         """A picture of one value, uint8 (H, W, 3); `size` for values without one of their own."""

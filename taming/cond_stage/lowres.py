@@ -3,6 +3,10 @@
 The small picture is scaled back up (bicubic, as published super-resolution work measures it) and
 carried with a plane that says by how much it was enlarged, so one model serves all factors: the
 transformer has to know whether the blur is missing detail or a soft picture.
+
+What is painted must be what was given when it is shrunk again, and codes are too few to say that.
+So a painted picture keeps its detail and gets everything else from the small one, the range and the
+null space of shrinking: Wang et al. 2022 (arXiv 2212.00490), section 3.1.
 """
 
 import math
@@ -16,6 +20,8 @@ from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.sources import as_image, describe, resize, to_float, to_pixels
+
+ROUNDS = 2  # enlarging and shrinking again is the identity but nearly
 
 
 def enlarge(small: Tensor, size: Size) -> Tensor:
@@ -81,9 +87,21 @@ class LowRes(ControlCondition):
     def blank(self, size: Size) -> Tensor:
         return torch.zeros(4, *size)
 
+    def settle(self, images: Tensor, value: Tensor) -> Tensor:
+        value, size = value.to(images), (int(value.shape[-2]), int(value.shape[-1]))
+        for _ in range(ROUNDS):
+            coarse = [resize(resize(image, _small_size(value)), size) for image in images]
+            images = images + value[:3] - torch.stack(coarse)
+        return images.clamp(-1.0, 1.0)
+
     def show(self, value: Tensor, size: Size | None = None) -> np.ndarray:
         """The small picture as its own pixels, enlarged without smoothing."""
-        factor = 2.0 ** (3.0 * float(value[3].mean()))
-        height, width = value.shape[-2:]
-        small = resize(value[:3], (max(1, round(height / factor)), max(1, round(width / factor))))
-        return to_pixels(F.interpolate(small[None], (height, width), mode="nearest-exact")[0])
+        small = resize(value[:3], _small_size(value))
+        return to_pixels(F.interpolate(small[None], value.shape[-2:], mode="nearest-exact")[0])
+
+
+def _small_size(value: Tensor) -> Size:
+    """Of the picture before it was enlarged."""
+    factor = 2.0 ** (3.0 * float(value[3].mean()))
+    height, width = value.shape[-2:]
+    return max(1, round(height / factor)), max(1, round(width / factor))

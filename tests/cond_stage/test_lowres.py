@@ -68,3 +68,23 @@ def test_another_shape_names_one_that_fits(lowres):
 def test_factors_out_of_range_are_an_error():
     with pytest.raises(ValueError, match="factors 2 to 16"):
         LowRes(8, 8, min_factor=2, max_factor=16)
+
+
+@pytest.mark.parametrize("factor", [2.0, 3.0, 8.0])
+def test_what_was_painted_shrinks_to_what_was_given(lowres, sample, factor):
+    small_size = (round(SIZE[0] / factor), round(SIZE[1] / factor))
+    small = resize(sample["image"], small_size) * 0.5
+    painted = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    settled = lowres.settle(painted * 0.3, enlarge(small, SIZE))
+    for before, image in zip(painted * 0.3, settled, strict=True):
+        apart = (resize(image, small_size) - small).abs().mean()
+        assert apart < 0.2 * (resize(before, small_size) - small).abs().mean()
+    # Detail stays: the two differ from one another as they did before.
+    detail = torch.stack([(pair[0] - pair[1]).flatten() for pair in (painted, settled)])
+    assert torch.corrcoef(detail)[0, 1] > 0.5
+
+
+def test_a_picture_that_agrees_already_stays(lowres, sample):
+    image = resize(resize(sample["image"], (4, 6)), SIZE)  # smooth: enlarging loses nothing of it
+    value = enlarge(resize(image, (16, 24)), SIZE)
+    torch.testing.assert_close(lowres.settle(image[None], value)[0], image, atol=0.02, rtol=0)

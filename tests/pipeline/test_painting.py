@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from taming.config import instantiate_from_config
 from taming.pipeline import Pipeline
@@ -218,6 +219,14 @@ def test_masks_of_everything_or_nothing_are_refused(pipeline, photo, value, told
 def test_upscaling_multiplies_the_sides(pipeline, photo) -> None:
     small = np.ascontiguousarray(photo[::4, ::4])
     assert pipeline.upscale(small, 4, steps=2)[0].size == (24, 16)
+
+
+def test_enlarged_pictures_shrink_to_what_was_given(pipeline, photo) -> None:
+    given = np.asarray(Image.fromarray(photo).resize((12, 8), Image.Resampling.BICUBIC))
+    for seed in range(2):
+        large = pipeline.paint(lowres=given, size=SIZE, steps=2, seeds=seed)[0]
+        again = np.asarray(large.resize((12, 8), Image.Resampling.BICUBIC))
+        assert np.abs(again.astype(int) - given).mean() < 4
 
 
 def test_reconstructions_are_what_the_codes_say(pipeline, photo) -> None:
