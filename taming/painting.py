@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from taming.checkpoint import tensor_hash
-from taming.cond_stage.holes import fill_hole, known_cells
+from taming.cond_stage.holes import fill_hole, known_cells, meet_rim
 from taming.cond_stage.known import Known
 from taming.cond_stage.sources import as_image, to_float
 from taming.first_stage.prepared import PreparedFirstStage
@@ -33,6 +33,7 @@ Size = tuple[int, int]
 Progress = Callable[[int, int], None]  # done, in all
 
 PICTURES_AT_ONCE = 16
+RIM_CELLS = 2.0  # how far behind the rim of a hole its colours are moved towards what was kept
 
 
 class Painter(ABC):
@@ -224,7 +225,10 @@ class Painter(ABC):
 
     def _settled(self, images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Painted images (B, 3, H, W) with what conditions say of them for certain."""
-        return images
+        if "known" not in values:
+            return images
+        known, reach = values["known"], RIM_CELLS * self.first_stage.downsample_factor
+        return meet_rim(images, known[:3], Known.mask(known), reach).clamp(-1.0, 1.0)
 
     def _keep_known(self, pixels: np.ndarray, values: Mapping[str, Tensor]) -> np.ndarray:
         """Kept pixels exactly as they were, in painted ones (B, H, W, 3)."""

@@ -228,7 +228,7 @@ class Pipeline(Painter):
     def _settled(self, images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         for name, value in values.items():
             images = self._second_stage().conditions[name].settle(images, value)
-        return images
+        return super()._settled(images, values)
 
     def _at_once(self, codes: Tensor | None, grid: Size) -> int:
         """Cells forgotten at random are not equally many in each window."""

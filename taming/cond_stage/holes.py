@@ -104,6 +104,21 @@ def _doubled(coarse: Tensor, like: Tensor) -> Tensor:
     return fine[..., : like.shape[-2], : like.shape[-1]]
 
 
+def meet_rim(painted: Tensor, image: Tensor, mask: Tensor, reach: float) -> Tensor:
+    """Painted (B, C, H, W), changed in the hole so that it meets the kept pixels without an edge.
+
+    image (C, H, W) and mask (H, W) as in `fill_hole`. What was painted keeps its gradients (as
+    above, section 3), and `reach` pixels behind the rim a third of the change is left, so
+    that colours far behind it are the painter's own.
+    """
+    import cv2
+
+    hole = (~mask.bool()).cpu().numpy().astype(np.uint8)
+    away = torch.from_numpy(cv2.distanceTransform(hole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    change = fill_hole(image.to(painted) - painted, mask.expand(len(painted), -1, -1))
+    return painted + change * torch.exp(-away / reach).to(painted)
+
+
 def known_cells(mask: Tensor, downsample_factor: int) -> Tensor:
     """Cells whose codes may be trusted: mask (..., H, W) -> bool (..., h, w).
 

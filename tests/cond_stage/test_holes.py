@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from taming.cond_stage import draw_mask, fill_hole, known_cells
-from taming.cond_stage.holes import MASK_KINDS
+from taming.cond_stage.holes import MASK_KINDS, meet_rim
 
 
 @pytest.mark.parametrize("kind", list(MASK_KINDS))
@@ -98,6 +98,28 @@ def test_fills_of_a_batch_are_those_of_its_pictures(hole):
     together = fill_hole(images, masks)
     for image, mask, filled in zip(images, masks, together, strict=True):
         torch.testing.assert_close(fill_hole(image, mask), filled, rtol=0, atol=1e-6)
+
+
+def test_what_was_painted_is_moved_to_the_rim_and_less_behind_it():
+    generator = torch.Generator().manual_seed(0)
+    painted = torch.rand(2, 3, 24, 32, generator=generator)
+    image, mask = painted[0] + 0.4, torch.zeros(24, 32, dtype=torch.bool)
+    mask[:, :8] = True
+    change = meet_rim(painted, image, mask, reach=6.0) - painted
+    behind = torch.arange(1, 25) / 6.0  # pixels behind the rim
+    torch.testing.assert_close(
+        change[0, :, :, 8:], (0.4 * torch.exp(-behind)).expand(3, 24, -1), atol=2e-3, rtol=0
+    )
+    torch.testing.assert_close(change[0, :, :, :8], torch.full((3, 24, 8), 0.4))
+    # Every picture of a batch by its own difference
+    alone = meet_rim(painted[1:], image, mask, reach=6.0)
+    torch.testing.assert_close(change[1:] + painted[1:], alone)
+
+
+def test_what_meets_the_rim_already_stays():
+    painted = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    mask = draw_mask((24, 32), np.random.default_rng(0))
+    torch.testing.assert_close(meet_rim(painted, painted[0], mask, reach=6.0), painted)
 
 
 def test_nothing_kept_cannot_be_filled():

@@ -186,6 +186,20 @@ def test_kept_pixels_come_back_exactly_and_the_rest_is_new(pipeline, photo, mask
     assert not np.array_equal(one[~mask], other[~mask])
 
 
+def test_completions_meet_what_was_kept_without_an_edge(pipeline, photo, monkeypatch) -> None:
+    """A smooth picture, completed by one that is flat, has no step at the rim."""
+    smooth = np.full_like(photo, 200)
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[:, :12] = True
+    decoded = torch.full((1, 3, *SIZE), -0.5)
+    monkeypatch.setattr(pipeline.prepared, "decode_code", lambda codes: decoded)
+    picture = np.asarray(pipeline.complete(smooth, mask, steps=2)[0]).astype(int)
+    assert (picture[:, :12] == 200).all()
+    steps = np.abs(np.diff(picture, axis=1))[:, 10:].mean(axis=(0, 2))
+    assert steps.max() < 0.3 * (200 - 64)  # -0.5 is 64 of 255, 136 away
+    assert (np.diff(picture[0, 11:, 0]) < 0).all()
+
+
 def test_codes_of_kept_cells_stay(pipeline, photo, mask, monkeypatch) -> None:
     seen = painted_codes(monkeypatch, pipeline)
     pipeline.complete(photo, mask, seeds=[0, 1, 2], steps=3)
