@@ -55,9 +55,9 @@ class Plan:
     completed: int = 32  # records, each with two seeds
     draws: int = 5  # of `drawn` pictures, in few steps and one code at a time
     drawn: int = 16
-    scenes: int = 1000  # rendered where there is no other data
-    judge_draws: int = 1600
-    judge_steps: int = 400
+    scenes: int = 1600  # rendered where there is no other data
+    judge_draws: int = 2400
+    judge_steps: int = 900
     steps: int = 24  # groups of codes
     guidance: float = 2.0
     seed: int = 0
