@@ -192,7 +192,7 @@ class Painter(ABC):
                 # One by one: a batch rounds its sums differently than a picture painted alone.
                 decoded = self.prepared.decode_code(painted[number][None])
                 pixels = to_uint8(self._settled(decoded.float(), own))
-            image = Image.fromarray(self._keep_known(pixels, own)[0])
+            image = Image.fromarray(pixels[0])
             if id(own) not in told:
                 told[id(own)] = {name: describe_tensor(value) for name, value in own.items()}
             record = {
@@ -229,13 +229,6 @@ class Painter(ABC):
             return images
         known, reach = values["known"], RIM_CELLS * self.first_stage.downsample_factor
         return meet_rim(images, known[:3], Known.mask(known), reach).clamp(-1.0, 1.0)
-
-    def _keep_known(self, pixels: np.ndarray, values: Mapping[str, Tensor]) -> np.ndarray:
-        """Kept pixels exactly as they were, in painted ones (B, H, W, 3)."""
-        if "known" not in values:
-            return pixels
-        mask = Known.mask(values["known"]).cpu().numpy()[None, ..., None]
-        return np.where(mask, to_uint8(values["known"][None, :3]), pixels)
 
 
 def floats(values: Mapping[str, Any]) -> dict[str, float | None]:

@@ -48,6 +48,10 @@ def test_it_knows_every_condition_that_scenes_have(model: Pipeline) -> None:
     assert model.model.sizes == [(128, 128)]
 
 
+def test_it_has_its_name(model: Pipeline) -> None:
+    assert model.name == "bundled"
+
+
 @pytest.mark.parametrize("name", GIVEN)
 def test_it_paints_from_each(model: Pipeline, name: str) -> None:
     if name == "text":

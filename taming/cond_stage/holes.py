@@ -80,9 +80,7 @@ def _v_cycle(x: Tensor, target: Tensor, free: Tensor) -> Tensor:
 
 
 def _smoothed(x: Tensor, target: Tensor, free: Tensor) -> Tensor:
-    for _ in range(
-        2
-    ):  # damped Jacobi; 0.8 damps the fine waves, which the coarser grids cannot see
+    for _ in range(2):  # damped Jacobi; 0.8 damps fine waves, which coarser grids cannot see
         x = x + 0.8 * free * (_laplacian(x) - target)
     return x
 
@@ -109,14 +107,15 @@ def meet_rim(painted: Tensor, image: Tensor, mask: Tensor, reach: float) -> Tens
 
     image (C, H, W) and mask (H, W) as in `fill_hole`. What was painted keeps its gradients (as
     above, section 3), and `reach` pixels behind the rim a third of the change is left, so
-    that colours far behind it are the painter's own.
+    that colours far behind it are the painter's own. Kept pixels are those of `image`, exactly.
     """
     import cv2
 
     hole = (~mask.bool()).cpu().numpy().astype(np.uint8)
     away = torch.from_numpy(cv2.distanceTransform(hole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
     change = fill_hole(image.to(painted) - painted, mask.expand(len(painted), -1, -1))
-    return painted + change * torch.exp(-away / reach).to(painted)
+    met = painted + change * torch.exp(-away / reach).to(painted)
+    return torch.where(mask.to(painted.device).bool(), image.to(painted), met)
 
 
 def known_cells(mask: Tensor, downsample_factor: int) -> Tensor:

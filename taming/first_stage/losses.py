@@ -75,27 +75,31 @@ class FirstStageLoss(nn.Module, ABC):
     ) -> tuple[Tensor, Logs]:
         """What the autoencoder minimises (), and its parts; `rec_loss` is without the codebook."""
 
-    def adversary(self) -> nn.Module | None:
-        """Who is trained against the autoencoder, with `discriminator_loss`."""
-        return None
-
-    def disc_share(self, step: int) -> float:
-        """How much the adversary counts at this step; at 0 it is not run."""
-        return 0.0
-
-    def discriminator_loss(
-        self, inputs: Tensor, reconstructions: Tensor, step: int, cond: Tensor | None = None
-    ) -> tuple[Tensor, Logs]:
-        """What the adversary minimises."""
-        raise NotImplementedError(f"{type(self).__name__} has no adversary")
-
     def quality(self, inputs: Tensor, reconstructions: Tensor) -> Logs:
         """How good reconstructions are, in numbers that mean something outside training."""
         error = (reconstructions.float().clamp(-1, 1) - inputs).square().mean(dim=(1, 2, 3))  # (B,)
         return {"psnr": 10 * torch.log10(4.0 / error.clamp(min=1e-10)).mean()}  # dB, range -1..1
 
 
-class VQLPIPSWithDiscriminator(FirstStageLoss):
+class AdversarialLoss(FirstStageLoss):
+    """A loss with a second player, who is trained against the autoencoder."""
+
+    @abstractmethod
+    def adversary(self) -> nn.Module:
+        """The second player, with weights of its own."""
+
+    @abstractmethod
+    def disc_share(self, step: int) -> float:
+        """How much the adversary counts at this step; at 0 it is not run."""
+
+    @abstractmethod
+    def discriminator_loss(
+        self, inputs: Tensor, reconstructions: Tensor, step: int, cond: Tensor | None = None
+    ) -> tuple[Tensor, Logs]:
+        """What the adversary minimises (), and its parts."""
+
+
+class VQLPIPSWithDiscriminator(AdversarialLoss):
     """Images and reconstructions (B,3,H,W) in [-1, 1] to the losses of both players.
 
     `disc_start` counts steps of the generator's optimiser. Losses and logged values are float32

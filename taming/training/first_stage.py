@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from taming.config import ConfigError
-from taming.first_stage.losses import FirstStageLoss
+from taming.first_stage.losses import AdversarialLoss, FirstStageLoss
 from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import Quantized, code_counts, perplexity, usage
 from taming.first_stage.vqgan import GumbelVQ, VQModel
@@ -80,6 +80,10 @@ class FirstStageTraining(StageTraining):
         assert isinstance(self.model.loss, FirstStageLoss)
         return self.model.loss
 
+    def adversarial(self) -> AdversarialLoss | None:
+        """The loss, where it has a second player."""
+        return self.loss if isinstance(self.loss, AdversarialLoss) else None
+
     def steps_done(self) -> int:
         return self.steps
 
@@ -91,9 +95,9 @@ class FirstStageTraining(StageTraining):
         players = [module for name, module in self.model.named_children() if name != "loss"]
         groups = decayed_groups(torch.nn.ModuleList(players), self.weight_decay)
         optimizers = [AdamW(groups, rate, settings.betas, fused=True)]
-        adversary = self.loss.adversary()
-        if adversary is not None:
-            weights = adversary.parameters()
+        adversarial = self.adversarial()
+        if adversarial is not None:
+            weights = adversarial.adversary().parameters()
             optimizers.append(AdamW(weights, rate, (0.5, 0.9), weight_decay=0.0, fused=True))
         return optimizers
 
@@ -118,10 +122,11 @@ class FirstStageTraining(StageTraining):
                 quantized.loss, images, reconstructions, self.steps, self.model.get_last_layer()
             )
         self.manual_backward(loss / self.accumulate)
-        plays = self.loss.disc_share(self.steps) > 0
-        if plays:
+        adversarial = self.adversarial()
+        plays = adversarial is not None and adversarial.disc_share(self.steps) > 0
+        if adversarial is not None and plays:
             with self.mixed():
-                loss_d, logs_d = self.loss.discriminator_loss(images, reconstructions, self.steps)
+                loss_d, logs_d = adversarial.discriminator_loss(images, reconstructions, self.steps)
             self.manual_backward(loss_d / self.accumulate)
             logs |= logs_d
         self.counts += code_counts(quantized.info.indices, self.model.codebook_size)

@@ -157,7 +157,7 @@ def test_fingerprints_know_settings_and_the_weights_that_make_codes(model) -> No
         weight = next(part.parameters())
         kept = weight.detach().clone()
         with torch.no_grad():
-            weight += 1e-2
+            weight += 1e-6
             moved = fingerprint(first, {"size": 16})
             weight.copy_(kept)
         assert (moved != before) == matters

@@ -18,7 +18,7 @@ from taming.training.run import wrap
 from taming.transformer.any_order import AnyOrderTransformer
 
 Second = Callable[..., dict[str, Any]]
-LAST, WEIGHTS = "checkpoints/last.ckpt", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs PyTorch 2.9")
 
 
