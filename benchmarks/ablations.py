@@ -6,7 +6,7 @@ Renders scenes, trains the variants of `ablations_variants.py` one after the oth
 `taming.training.train`, measures them on held-out scenes, and writes report.json, report.md, the
 figure ablations.png and a sheet of samples for each condition that is judged. What is finished is
 kept, and a training that was stopped goes on: run the same command again. With `--only` some
-variants are trained; the report holds all that are finished. Nine trainings and half an hour of
+variants are trained; the report holds all that are finished. Eleven trainings and half an hour of
 measuring; the weights that are kept on the way take 2 GB. Nothing else should run meanwhile.
 """
 

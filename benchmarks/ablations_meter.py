@@ -7,7 +7,7 @@ reconstructions are the same for all second stages, since these share a first st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from benchmarks.ablations_training import Snapshot, model_at, snapshots
 from benchmarks.ablations_variants import (
     JUDGED,
     NATS_GIVEN,
+    Curve,
     Variant,
     given_title,
     samplings_of,
@@ -48,7 +49,6 @@ from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.pipeline import Pipeline
 from taming.training.cache import CodesCache
-from taming.training.codes import ORDER_KINDS
 from taming.transformer.multi_task import MultiTaskTransformer
 
 LEAST = 4  # held-out pictures, below which there is nothing to compare
@@ -73,6 +73,11 @@ class Trained:
 
     def at(self, step: int) -> Snapshot:
         return next(each for each in self.snapshots if each.step == step)
+
+    def until(self, seconds: float) -> Snapshot:
+        """The last one within so much training; the first, where none is."""
+        within = [each for each in self.snapshots if each.seconds <= seconds]
+        return within[-1] if within else self.snapshots[0]
 
     def examples(self, snapshot: Snapshot) -> int:
         return snapshot.step * self.batch_size
@@ -185,12 +190,16 @@ class Meter:
         return self._ask(trained, what, snapshot, work)["each"]
 
     def all_nats(
-        self, trained: Trained, snapshot: Snapshot
+        self, trained: Trained, snapshot: Snapshot, only: Collection[Curve] = ()
     ) -> dict[tuple[str, tuple[str, ...]], list[float]]:
-        """By kind of order and conditions given: all that the variant can be asked."""
-        known = trained.variant.conditions
-        kinds = [kind for kind in ORDER_KINDS if kind != "known" or "known" in known]
-        asked = [(k, given) for given in NATS_GIVEN if set(given) <= set(known) for k in kinds]
+        """By kind of order and conditions given: all that the variant can be asked, or some."""
+        variant = trained.variant
+        asked = [
+            curve
+            for given in NATS_GIVEN
+            for curve in (Curve(kind, given) for kind in variant.kinds)
+            if set(given) <= set(variant.conditions) and (not only or curve in only)
+        ]
         with self.track(f"nats of {trained.variant.title}") as progress:
             found = {}
             for kind, given in asked:

@@ -7,7 +7,7 @@ first entry of a question, so that what makes one scene harder than another does
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from benchmarks.ablations_variants import (
     JUDGED,
     QUESTIONS,
     VARIANTS,
+    Curve,
     Question,
     given_title,
 )
@@ -27,23 +28,31 @@ UNEQUAL = (
 )
 
 CANNOT_TELL = (
-    "Every variant was trained once, from one seed. Errors are over held-out pictures: they say "
-    "how well these weights were measured, not how much another training of the same variant would "
-    "differ. A difference of a few standard errors may be the luck of a training.",
+    "Every variant was trained once. Errors are over held-out pictures: they say how well these "
+    "weights were measured, not how much another training of the same variant would differ. Where "
+    "the base was also trained from other first weights, what lies between the two is luck, and so "
+    "may be any difference that is not several times as large.",
     "Trainings are short, models small, pictures small and rendered. What learns faster is ahead "
     "here; which variant ends ahead after days, on photographs or at more codes, is another "
     "question.",
-    "The learning rate is constant and the same for all variants, and was chosen for none of them. "
-    "Guidance is 2 everywhere; a variant may have a better one of its own.",
+    "Learning rate, warm-up, and how often conditions and orders come are those of the base, "
+    "constant and the same for all variants; others may have better ones of their own. So may "
+    "guidance, which is 2 everywhere.",
     "Equal minutes depend on the machine: on one with other ratios of speed, variants have seen "
     "other numbers of examples. The tables of equal examples do not depend on it.",
     "Judges are small networks that learned from scenes of the same kind. They err, alike for all "
-    "variants; the column of reconstructions is what a perfect second stage would get.",
+    "variants. Reconstructions are a guide and no ceiling: guidance makes pictures more typical "
+    "than true ones.",
+    "Obedience is not beauty: nothing here says how varied pictures are, or how much of a picture "
+    "many codes in one step cost. Nats are those of one code after the other.",
+    "Scenes are few, and codes of each are cached twice: what draws orders and conditions at "
+    "random learns them by heart later than what does not.",
     "Errors and differences of obedience are of the measure taken picture by picture, the other "
     "columns of all pictures together, which for mIoU and RMSE is not the same.",
     "A model of all tasks sees each condition in a part of its examples only, a model of one task "
     "spends all of its time on it: equal minutes favour the latter, task by task.",
-    "Of first stages, PSNR and usage say what codes keep, not how well they can be predicted.",
+    "Of first stages, PSNR and usage say what codes keep, not how well they can be predicted. All "
+    "have 64 channels in front of their codes, so that 256 dimensions are a projection of 64.",
 )
 
 
@@ -78,10 +87,20 @@ class Moment(NamedTuple):
     snapshots: dict[str, Snapshot]  # of each variant
 
 
-def moments(every: Sequence[Trained]) -> list[Moment]:
-    """After the same minutes; also after equal examples, where they have seen unequally many."""
+def moments(every: Sequence[Trained], replaced: int = 1) -> list[Moment]:
+    """After the same minutes; also after equal examples, where they have seen unequally many.
+
+    Where the first stands for several of the others together, also when these have had no more
+    minutes together than it alone, each an equal part.
+    """
     ends = {each.variant.name: each.end for each in every}
     found = [Moment("after the same minutes", ends)]
+    if replaced > 1:
+        part = every[0].end.seconds / replaced
+        early = {each.variant.name: each.until(part) for each in every[1:]}
+        spent = ", ".join(f"{each.seconds / 60:.1f}" for each in early.values())
+        title = f"after no more minutes together than the first alone ({spent})"
+        found.append(Moment(title, ends | early))
     steps = [end.step for end in ends.values()]
     common = set.intersection(*({s.step for s in each.snapshots} for each in every))
     if common and max(steps) > (1 + UNEQUAL) * min(steps):
@@ -100,7 +119,8 @@ def answered(question: Question, trained: Mapping[str, Trained], meter: Meter) -
     entries = [entry for entry in question.entries if entry.variant in trained]
     every = [trained[name] for name in dict.fromkeys(entry.variant for entry in entries)]
     tables = []
-    for moment in moments(every):
+    replaced = question.replaced if question.entries[0].variant in trained else 1
+    for number, moment in enumerate(moments(every, replaced)):
         table: dict[str, Any] = {"moment": moment.title}
         table["examples"] = {
             each.variant.name: each.examples(moment.snapshots[each.variant.name]) for each in every
@@ -108,7 +128,8 @@ def answered(question: Question, trained: Mapping[str, Trained], meter: Meter) -
         if question.stage == "first":
             table["kept"] = _kept(every, moment, meter)
         else:
-            table["nats"] = _nats(every, moment, meter)
+            # Everything once, and then what the curves tell of as well
+            table["nats"] = _nats(every, moment, meter, question.curves if number else ())
             table["obedience"] = _obedience(question, trained, moment, meter)
         tables.append(table)
     return {
@@ -138,12 +159,14 @@ def _kept(every: Sequence[Trained], moment: Moment, meter: Meter) -> list[dict[s
     return rows
 
 
-def _nats(every: Sequence[Trained], moment: Moment, meter: Meter) -> list[dict[str, Any]]:
+def _nats(
+    every: Sequence[Trained], moment: Moment, meter: Meter, only: Collection[Curve]
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     reference = None
     for trained in every:
         name = trained.variant.name
-        found = meter.all_nats(trained, moment.snapshots[name])
+        found = meter.all_nats(trained, moment.snapshots[name], only)
         for (kind, given), each in found.items():
             told = compared(each, None if reference is None else reference.get((kind, given)))
             where = {"variant": name, "given": given_title(given), "kind": kind}

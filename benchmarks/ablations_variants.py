@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from taming.training.codes import ORDER_KINDS
+
 Stage = Literal["first", "second"]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -26,6 +28,7 @@ UNHURRIED = (  # the same for all variants of both stages
     "training.decay=constant",
     "training.decay_steps=null",
     "training.ema_decay=0.995",
+    "training.restart_until=600",  # steps, as far as codes are restarted at all
     "training.checkpoint_minutes=3",
     "trainer.max_epochs=-1",
     "trainer.limit_val_batches=0",  # what is held out is measured afterwards, by one rule
@@ -50,6 +53,12 @@ class Variant:
     conditions: tuple[str, ...] = CONDITIONS  # of a second stage
     told: str = ""  # what is changed, in words
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of order that it can be asked for; known regions have to be learned."""
+        learned = "known" in self.conditions and f"{_ORDERS}.known=0" not in self.overrides
+        return tuple(kind for kind in ORDER_KINDS if kind != "known" or learned)
+
 
 _KEEP, _ORDERS = "data.params.codes.dropping.keep", "data.params.codes.orders"
 _TRANSFORMER = "model.params.transformer_config.params"
@@ -64,8 +73,10 @@ VARIANTS = (
         told="control added at the target cells behind a trunk of two layers; any order; all tasks",
     ),
     Variant(
-        "no_trunk", "no trunk", "second", (f"{_TRANSFORMER}.trunk_layers=0",),
-        told="each cell's control knows its own place of the map only",
+        "no_trunk", "no trunk", "second",
+        (f"{_TRANSFORMER}.trunk_layers=0", f"{_TRANSFORMER}.layers=8"),
+        told="each cell's control knows its own place of the map only; the two layers of the trunk "
+        "are layers of the streams instead",
     ),
     Variant(
         "prefix", "control as prefix", "second", (f"{_TRANSFORMER}.control_mode=prefix",),
@@ -74,7 +85,7 @@ VARIANTS = (
     Variant(
         "raster_only", "raster only", "second",
         (f"{_ORDERS}.random=0", f"{_ORDERS}.spread=0", f"{_ORDERS}.raster=1", f"{_ORDERS}.known=0"),
-        told="codes are learned row by row, in no other order",
+        told="codes are learned row by row, in no other order; no completion either",
     ),
     Variant(
         "labels_only", "label maps only", "second", (f"{_KEEP}.labels=1.0",), ("labels",),
@@ -85,14 +96,22 @@ VARIANTS = (
         told="paints from depth alone, which nearly every example has",
     ),
     Variant(
+        "base_again", "base, another seed", "second", ("seed=1", "data.params.seed=0"),
+        told="the base from other weights: how far one training is from another",
+    ),
+    Variant(
+        "sphere_256", "256 dimensions, unit sphere", "first", ("model.params.embed_dim=256",),
+        told="codes of 256 dimensions on the unit sphere, projected from 64 channels",
+    ),
+    Variant(
         "plain_256", "256 dimensions, plain", "first",
         ("model.params.embed_dim=256", "model.params.quantizer.params.normalize=false"),
         told="codes of 256 dimensions, compared as they are; dead codes restarted",
     ),
     Variant(
-        "published", "256 dimensions, as published", "first",
+        "published", "published quantizer", "first",
         ("model.params.embed_dim=256", "model.params.quantizer=null", "training.restart_every=0"),
-        told="the published quantizer: 256 dimensions, its weights of the losses, no restarts",
+        told="as before, with the published weights of the losses and no restarts",
     ),
 )  # fmt: skip
 
@@ -131,6 +150,7 @@ class Question:
     title: str
     entries: tuple[Entry, ...]
     curves: tuple[Curve, ...] = ()  # of second stages
+    replaced: int = 1  # as many of the others, together, does the first entry stand for
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -145,7 +165,12 @@ QUESTIONS = (
     Question(
         "control",
         "Where control enters",
-        (Entry("base", STEPS), Entry("no_trunk", STEPS), Entry("prefix", STEPS)),
+        (
+            Entry("base", STEPS),
+            Entry("base_again", STEPS),
+            Entry("no_trunk", STEPS),
+            Entry("prefix", STEPS),
+        ),
         (Curve("random", ("labels",)),),
     ),
     Question(
@@ -159,11 +184,12 @@ QUESTIONS = (
         "One model for all tasks or one for each",
         (Entry("base", STEPS), Entry("labels_only", STEPS), Entry("depth_only", STEPS)),
         (Curve("random", ("labels",)), Curve("random", ("depth",))),
+        replaced=2,
     ),
     Question(
         "codebook",
         "The codebook of the first stage",
-        (Entry("first_stage"), Entry("plain_256"), Entry("published")),
+        (Entry("first_stage"), Entry("sphere_256"), Entry("plain_256"), Entry("published")),
     ),
 )
 

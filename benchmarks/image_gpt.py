@@ -66,7 +66,7 @@ def make(
     layers: Annotated[int, typer.Option(help="Of Image-GPT.", min=1)] = 6,
     heads: Annotated[int, typer.Option(help="Of Image-GPT.", min=1)] = 6,
     colours: Annotated[int, typer.Option(help="Of Image-GPT.", min=2)] = 512,
-    batch_size: Annotated[int, typer.Option(help="Of Image-GPT's training.", min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(help="Of Image-GPT's training.", min=1)] = 4,
     learning_rate: Annotated[float, typer.Option(help="Of Image-GPT's training.")] = 1e-3,
     first_stage: Annotated[
         list[str] | None,

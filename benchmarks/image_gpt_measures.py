@@ -1,13 +1,14 @@
 """What is measured of completed pictures, side by side, at one resolution.
 
 Compared are always whole pictures with the true upper half and something else below: what a model
-drew, the truth in Image-GPT's colours or through our codes (what each alphabet can say at best), or
-the lower half of another picture (what has nothing to do with the upper one). Networks see pictures
-of any resolution enlarged to one size by the same bilinear rule; the judge has learned from true
-pictures alone, half of them as small as 32 pixels and enlarged by that rule, and from nobody's.
+drew, the truth in Image-GPT's colours or through our codes (what each alphabet can say), or the
+lower half of another picture (what has nothing to do with the upper one). All but the last meet the
+upper half without an edge, as our pipeline sees to. Judge and perceptual distances
+see pictures enlarged to one size by the same bilinear rule; the judge has learned from true
+pictures alone, half of its batches shrunk by 1 to 4 times and enlarged by that rule.
 
-- perceptual distance to the truth, of what lies below (EfficientNet-Lite0, on which our first stage
-  was trained; HED's VGG16, on which nobody was trained);
+- perceptual distance to the truth: the mean over the picture, doubled since half of it is equal
+  (EfficientNet-Lite0, on which our first stage was trained; HED's VGG16, on which nobody was);
 - kernel distance of lower halves to those of other held-out pictures, as collections;
 - label agreement: the judge reads the picture, and what it reads below is held against the true
   label map. A completion may rightly be something else, and the last column says what luck gives;

@@ -6,7 +6,8 @@ output for each colour and none for the start token. `labels=` of the class woul
 the start token counted as a pixel; the loss here is computed from the logits.
 
 Its attention is written out in `transformers`, with all T x T weights in memory. `FusedAttention`
-is the same function by PyTorch's fused kernel: what costs it time here should be its design.
+is the same function by PyTorch's fused kernel or, where that is slow, by the one that trains ours:
+what costs it time here should be its design.
 
 Drawing is the one loop of `taming.sampling`, with the model's own cache of keys and values behind
 `next_logits`. It knows neither training nor data sets.
@@ -28,6 +29,7 @@ from transformers.models.imagegpt.modeling_imagegpt import ImageGPTAttention
 from benchmarks.image_gpt_colours import to_codes, to_pictures
 from taming.evaluation.networks import batches
 from taming.sampling import UNKNOWN, Filters, sample
+from taming.transformer.training_attention import attention, pays
 
 SIDE = 32  # pixels: the smallest published size, and the only one that an hour can pay for
 PIXELS = SIDE * SIDE
@@ -85,6 +87,8 @@ class FusedAttention(ImageGPTAttention):
     ) -> tuple[Tensor, None]:
         """`attention_mask` is of padding, and there is none: it is not looked at."""
         asked, there = query.shape[-2], key.shape[-2]
+        if asked == there and pays(query, key):
+            return attention(query, key, value, causal=True), None
         if asked == there or asked == 1:
             return F.scaled_dot_product_attention(
                 query, key, value, is_causal=asked == there and asked > 1

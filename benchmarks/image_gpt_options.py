@@ -23,7 +23,7 @@ class Options:
     pictures: int = 64  # completed
     shown: int = 8  # of them in the figure
     steps: int = 24  # groups of codes in which ours paints
-    guidance: float = 1.5
+    guidance: float = 1.0  # 1: what was learned, as Image-GPT draws
     top_k: int | None = None  # of Image-GPT's drawing
     judge_draws: int = 1600
     judge_steps: int = 400

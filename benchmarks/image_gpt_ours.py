@@ -68,7 +68,7 @@ SECOND = (
     "model.params.transformer_config.params.heads=6",
     "model.params.transformer_config.params.trunk_layers=2",
     "data.params.batch_size=16",
-    "data.params.codes.draws=1",
+    "data.params.codes.draws=2",
     "training.pictures=1",
     "training.warmup_steps=100",
 )

@@ -1,8 +1,9 @@
 """What both sides are asked, and what they answer: held-out pictures, completions, their seconds.
 
 Held-out pictures of the set are shuffled once and halved: those of one half are completed, the
-other half is what collections are held against. Both sides get the same pixels of the upper half,
-Image-GPT shrunk by area to what it can read. Picture i of draw d has the seed d * 10,000 + i.
+other half is what collections are held against. Both sides are given the upper half, Image-GPT
+shrunk by area to what it can read, ours at full size. Picture i of draw d has the seed
+d * 10,000 + i.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.image_gpt_measures import Labels, Pictures, shrunk
 from benchmarks.image_gpt_model import SIDE
+from taming.cond_stage.holes import meet_rim
 from taming.cond_stage.known import Known
 from taming.data.batch import VOID
 from taming.data.transforms import to_image
@@ -29,6 +32,7 @@ from taming.evaluation.judge_training import draw_lessons, judge_of, open_data, 
 from taming.evaluation.measures import derangement
 from taming.evaluation.records import HeldOut, open_sets
 from taming.evaluation.report import Track
+from taming.painting import to_uint8
 from taming.pipeline import Pipeline
 
 LEAST = 4  # held-out pictures
@@ -103,6 +107,17 @@ def ours(pipeline: Pipeline, steps: int, guidance: float) -> Complete:
         )
 
     return complete
+
+
+def rims_met(truth: Pictures, pictures: Pictures, reach: float) -> Pictures:
+    """Pictures below the true upper halves, without an edge between: see `meet_rim`."""
+    above = torch.from_numpy(masks((truth[0].height, truth[0].width))[0])
+    found: Pictures = []
+    for own, picture in zip(truth, pictures, strict=True):
+        painted = to_image(np.asarray(picture))[None]
+        image = meet_rim(painted, to_image(np.asarray(own)), above, reach).clamp(-1.0, 1.0)
+        found.append(Image.fromarray(to_uint8(image)[0]))
+    return found
 
 
 # --- seconds -------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """Trains Image-GPT for so many minutes, its colours included; can be stopped and gone on with.
 
 Learning rate and its end follow the clock, not the steps: a short rise, then half a cosine down.
-Pictures are drawn as ours are: the same crops, mirrored at random, from (seed, pass, index) alone,
-so that a second start reads what the first would have read.
+Every pass draws new crops, mirrored at random, from (seed, pass, index) alone, so that a second
+start reads what the first would have read. (Ours repeat as many crops as are cached.)
 
-Best effort, for a processor and an hour: fused attention, bf16 where there are units for it, AdamW
-in one pass, no weight decay of vectors and embeddings, clipped gradients.
+Best effort, for a processor and an hour: fused attention, bf16 where there are units for it, Muon
+for the matrices of its blocks and AdamW in one pass for the rest, no weight decay of vectors and
+embeddings, clipped gradients, averaged weights. So much as ours have of all this, it has too.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from benchmarks.image_gpt_model import SIDE, Shape, build, nats
 from taming.checkpoint import atomic_write
 from taming.data.datamodule import ImageData
 from taming.evaluation.report import Track
+from taming.first_stage.ema import EMA
 from taming.training.base import decayed_groups
 from taming.training.memory import keep_freed_memory
+from taming.training.muon import MuonAdamW, split_groups
 from taming.training.settings import TrainingSettings, has_bf16_units
 
 SAVED_EVERY = 300.0  # seconds
@@ -45,9 +48,10 @@ class Plan:
 
     shape: Shape = field(default_factory=Shape)
     scale: tuple[float, float] = (1.0, 1.12)  # crops, as in configs/worlds.yaml
-    batch_size: int = 16
+    batch_size: int = 4  # steps are scarcer than pictures: see NOTES.md
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
+    ema_decay: float = 0.995  # of the weights that are measured, as ours
     rise: float = 0.04  # share of the minutes in which the learning rate rises
     final_rate: float = 0.02  # share of the learning rate at the end
     seed: int = 0
@@ -77,6 +81,7 @@ def train(plan: Plan, data: Path, minutes: float, path: Path, track: Track) -> L
             if time.monotonic() - training.saved_at > SAVED_EVERY:
                 training.save()
     training.finish()
+    training.average.swap()
     return Learnt(training.model.eval().requires_grad_(False), training.colours, training.facts())
 
 
@@ -89,7 +94,10 @@ class Training:
         self.data = ImageData([entry], plan.batch_size, num_workers=plan.workers, seed=plan.seed)
         self.model = build(plan.shape, plan.seed).train()
         groups = decayed_groups(self.model, plan.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, plan.learning_rate, (0.9, 0.95), fused=True)
+        blocks: Any = self.model.transformer.h
+        matrices, rest = split_groups(groups, [p for p in blocks.parameters() if p.ndim == 2])
+        self.optimizer = MuonAdamW(matrices, rest, plan.learning_rate, (0.9, 0.95))
+        self.average = EMA(self.model, plan.ema_decay)
         self.steps, self.spent, self.colour_seconds = 0, 0.0, 0.0
         self.processor = 0.0  # seconds of all threads: few of them, and something else ran
         self.curve: list[tuple[int, float, float]] = []  # step, seconds, loss in nats a pixel
@@ -122,6 +130,7 @@ class Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
+        self.average.update()
         self.steps += 1
         if self.steps % LOGGED_EVERY == 0:
             self.curve.append((self.steps, round(self.seconds(), 1), round(loss.item(), 4)))
@@ -138,6 +147,7 @@ class Training:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
             "colours": self.colours,
             "steps": self.steps,
             "spent": self.spent,
@@ -171,6 +181,7 @@ class Training:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
         self.colours = state["colours"]
         self.steps, self.spent = state["steps"], state["spent"]
         self.processor = state["processor"]

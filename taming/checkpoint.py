@@ -46,6 +46,7 @@ DTYPES = {  # as safetensors names them
 
 # Entries that a file may hold and a model may lack, or the other way round, at any depth.
 OPTIONAL_KEYS = re.compile(r"(^|\.)(attn\.mask|colorize|quantize\.used)$")
+FIRST_STAGE = "first_stage_model."  # begins the names of a second stage's first
 LOSS_KEYS = re.compile(r"(^|\.)loss\.")
 SHOWN = 12  # keys listed in an error message
 
@@ -231,13 +232,22 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries below `prefix`, say "first_stage_model.", by the names their own model uses."""
+    """The entries below `prefix`, say FIRST_STAGE, by the names their own model uses."""
     return {
         name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)
     }
 
 
 # --- fitting -------------------------------------------------------------------------------------
+
+
+def read_first_stage(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Tensors of a first stage; of a second stage's file, those of the first stage within."""
+    state = read_state_dict(path)
+    within = without_prefix(state, FIRST_STAGE)
+    if within:
+        logger.info("%s: %d of %d tensors are its first stage", path, len(within), len(state))
+    return within or state
 
 
 def load_weights(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from taming.checkpoint import (
+    FIRST_STAGE,
     LOSS_KEYS,
     CheckpointError,
     load_weights,
@@ -32,7 +33,7 @@ from taming.config import ConfigError, get_obj_from_str, instantiate_from_config
 from taming.finding import CONFIG, WEIGHTS, find, for_inference, model_section
 
 PARTS = {  # by name: section of the config, prefix of the keys
-    "first_stage": ("first_stage_config", "first_stage_model."),
+    "first_stage": ("first_stage_config", FIRST_STAGE),
     "cond_stage": ("cond_stage_config", "cond_stage_model."),
     "transformer": ("transformer_config", "transformer."),
 }

@@ -167,6 +167,13 @@ def model_section(path: Path) -> dict[str, Any]:
     return dict(section)
 
 
+def first_stage_section(path: Path) -> dict[str, Any]:
+    """`{target, params}` for inference: of a first stage, or of the one within a second stage."""
+    section = for_inference(model_section(path))
+    within = section["params"].get(STAGES[0])
+    return dict(within) if isinstance(within, Mapping) else section
+
+
 def for_inference(model_config: Mapping[str, Any], keep_losses: bool = False) -> dict[str, Any]:
     """A model's config without what only training needs: rates, losses, weights to start from."""
     params = deepcopy(dict(model_config.get("params") or {}))

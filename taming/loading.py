@@ -17,9 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from taming.checkpoint import load_weights, read_state_dict
+from taming.checkpoint import FIRST_STAGE, load_weights, read_state_dict
 from taming.config import ConfigError, get_obj_from_str, instantiate_from_config
-from taming.finding import CONFIG, WEIGHTS, Found, find, for_inference, model_section
+from taming.finding import (
+    CONFIG,
+    STAGES,
+    WEIGHTS,
+    Found,
+    find,
+    first_stage_section,
+    for_inference,
+    model_section,
+)
 from taming.first_stage.vqgan import VQModel
 from taming.pipeline import Pipeline
 from taming.prefix_pipeline import PrefixPipeline
@@ -28,7 +37,7 @@ from taming.transformer.multi_task import MultiTaskTransformer
 from taming.transformer.net2net import Net2NetTransformer
 from taming.transformer.prepared import can_pack, pack
 
-__all__ = ["CONFIG", "WEIGHTS", "expand_first_stage", "for_inference", "load", "load_model"]
+__all__ = ["CONFIG", "WEIGHTS", "expand_names", "for_inference", "load", "load_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -108,20 +117,42 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def expand_first_stage(model_config: Mapping[str, Any]) -> dict[str, Any]:
-    """`first_stage_config: runs/name` written out: the run's own config and its weights."""
+def expand_names(model_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Models that a config names, written out as their own configs and files of weights.
+
+    `first_stage_config: runs/name` is that run, or the first stage within it; so is "bundled".
+    `ckpt_path` may name a run as well as a file.
+    """
     config = deepcopy(dict(model_config))
     params = dict(config.get("params") or {})
     named = params.get("first_stage_config")
     if isinstance(named, str) and not named.startswith("__"):
         found = find(named)
-        section = for_inference(model_section(found.config))
+        section = first_stage_section(found.config)
         if not issubclass(get_obj_from_str(section["target"]), VQModel):
             raise ConfigError(
                 f"first_stage_config names {named}, which is a {section['target']}; give the run "
-                f"of a first stage"
+                f"of a first stage, or of a second one that holds one"
             )
         section["params"]["ckpt_path"] = str(found.weights)
         params["first_stage_config"] = section
-        config["params"] = params
-    return config
+        if params.get("ckpt_path") and not _leaves(params, FIRST_STAGE):
+            logger.warning(
+                "%s brings a first stage, which replaces %s where it fits; to keep that, give "
+                "model.params.ignore_keys=[%s]", params["ckpt_path"], named, FIRST_STAGE,
+            )  # fmt: skip
+    for part in (params, *(_params(params.get(stage)) for stage in STAGES)):
+        begun = str(part.get("ckpt_path") or "")
+        if begun == "bundled" or (begun and Path(begun).is_dir()):
+            part["ckpt_path"] = str(find(begun).weights)
+    return {**config, "params": params} if params else config
+
+
+def _leaves(params: Mapping[str, Any], prefix: str) -> bool:
+    """Whether tensors of this prefix are not read from `ckpt_path`."""
+    return any(prefix.startswith(key) for key in params.get("ignore_keys") or ())
+
+
+def _params(section: Any) -> dict[str, Any]:
+    """The params of a section that is a model's, to be changed."""
+    return section.get("params") or {} if isinstance(section, Mapping) else {}

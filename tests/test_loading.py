@@ -11,8 +11,8 @@ import torch
 import taming
 from taming.checkpoint import CheckpointError, save_weights
 from taming.config import ConfigError, instantiate_from_config, load_config, plain, to_yaml
-from taming.finding import find
-from taming.loading import expand_first_stage, for_inference
+from taming.finding import BUNDLED, find, model_section
+from taming.loading import expand_names, for_inference
 from taming.pipeline import Pipeline
 
 
@@ -101,18 +101,63 @@ def test_a_named_first_stage_is_written_out(tmp_path: Path, second_stage) -> Non
     first = write(tmp_path / "tokenizer", inner, seed=5)
     section = second_stage()
     section["params"]["first_stage_config"] = str(tmp_path / "tokenizer")
-    expanded = expand_first_stage(section)
+    expanded = expand_names(section)
     model = instantiate_from_config(expanded)
     weight = model.first_stage_model.state_dict()
     assert all(torch.equal(weight[name], tensor) for name, tensor in first.state_dict().items())
     assert section["params"]["first_stage_config"] == str(tmp_path / "tokenizer")
 
 
-def test_a_second_stage_is_refused_as_a_first(folder: Path, second_stage) -> None:
+def test_of_a_named_second_stage_the_first_within_is_taken(folder: Path, second_stage) -> None:
     section = second_stage()
     section["params"]["first_stage_config"] = str(folder)
-    with pytest.raises(ConfigError, match=r"rooms, which is a .*MultiTaskTransformer"):
-        expand_first_stage(section)
+    model = instantiate_from_config(expand_names(section))
+    theirs = taming.load(folder).first_stage.state_dict()
+    own = model.first_stage_model.state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in theirs.items())
+
+
+def test_a_first_stage_begins_with_the_bundled_one() -> None:
+    section = model_section(BUNDLED / "config.yaml")["params"]["first_stage_config"]
+    section["params"]["ckpt_path"] = "bundled"
+    model = instantiate_from_config(expand_names(section))
+    theirs = taming.load("bundled").first_stage.state_dict()
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("begun", ["folder", "file"])
+def test_weights_to_begin_with_are_a_run_or_its_file(folder: Path, begun: str) -> None:
+    weights = folder / "weights.safetensors"
+    named = {"target": "taming.transformer.multi_task.MultiTaskTransformer",
+             "params": {"ckpt_path": str(folder if begun == "folder" else weights)}}  # fmt: skip
+    assert expand_names(named)["params"]["ckpt_path"] == str(weights)
+    inner = {"target": "taming.first_stage.vqgan.VQModel", "params": named["params"]}
+    within = {**named, "params": {"first_stage_config": inner}}
+    found = expand_names(within)["params"]["first_stage_config"]["params"]
+    assert found["ckpt_path"] == str(weights)
+
+
+def test_weights_that_replace_a_named_first_stage_are_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {"first_stage_config": str(folder), "ckpt_path": "bundled"}
+    section: dict[str, Any] = {"target": "any", "params": params}
+    expand_names(section)
+    assert "ignore_keys=[first_stage_model.]" in caplog.text
+    caplog.clear()
+    params["ignore_keys"] = ["first_stage_model."]
+    expand_names(section)
+    assert not caplog.text
+
+
+def test_what_holds_no_first_stage_is_refused_as_one(folder: Path, second_stage) -> None:
+    text = to_yaml({"model": {"target": "taming.cond_stage.depth.Depth", "params": {}}})
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    section = second_stage()
+    section["params"]["first_stage_config"] = str(folder)
+    with pytest.raises(ConfigError, match=r"rooms, which is a .*Depth; give the run of a first"):
+        expand_names(section)
 
 
 # --- what is no model ----------------------------------------------------------------------------

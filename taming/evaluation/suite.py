@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 STAGES = ("reconstruction", "obedience", "enlargement", "completion", "distribution", "steps")
 LEAST = 8  # held-out pictures of a set: less are no collection
 WORLDS = "worlds"  # what scenes are called that are rendered on the spot
+LOSSES = "lossconfig"  # the key of a first stage in a config
 DEFAULT_SIZE = 128  # pixels, where neither the model nor the command says
 
 
@@ -147,8 +148,15 @@ def entries_of(
 
 
 def seen_before(config: Any) -> list[str]:
-    """A note where the config says that training used the network that compares pictures here."""
-    if EfficientNetLoss.__name__ not in json.dumps(config, default=str):
+    """A note where training used, or may have used, the network that compares pictures here."""
+    told = json.dumps(config, default=str)
+    if LOSSES not in told:  # a second stage keeps of its first what painting needs
+        return [
+            f"the config does not tell which losses trained the first stage; if "
+            f"{EfficientNetLoss.__name__} was one, perceptual and kernel distances ({NETWORK}) "
+            f"flatter it"
+        ]
+    if EfficientNetLoss.__name__ not in told:
         return []
     return [
         f"perceptual and kernel distances use {NETWORK}, by which this first stage was trained "

@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from taming.checkpoint import LOSS_KEYS, atomic_write, load_weights, read_state_dict, save_weights
+from taming.checkpoint import LOSS_KEYS, atomic_write, load_weights, read_first_stage, save_weights
 from taming.config import ConfigError, get_obj_from_str, instantiate_from_config, plain
-from taming.finding import HUB_CONFIG, HUB_WEIGHTS, find, for_inference, model_section
+from taming.finding import HUB_CONFIG, HUB_WEIGHTS, find, first_stage_section, for_inference
 
 M = TypeVar("M", bound="HubMixin")
 
@@ -91,7 +91,9 @@ class HubMixin(nn.Module):
         revision: str | None = None,
         **params: Any,  # instead of those that were saved, such as lossconfig
     ) -> M:
-        """The model of a hub id, a folder or a file, in evaluation mode.
+        """The model of a hub id, a folder, a file or "bundled", in evaluation mode.
+
+        Of a second stage it is the first stage within.
 
         CheckpointError if there is none, or if its weights do not fit.
         """
@@ -103,7 +105,7 @@ class HubMixin(nn.Module):
             local_files_only=local_files_only,
             revision=revision,
         )
-        section = for_inference(model_section(found.config))
+        section = first_stage_section(found.config)
         kind = get_obj_from_str(section["target"])
         if not (inspect.isclass(kind) and issubclass(kind, cls)):
             raise ConfigError(
@@ -112,7 +114,7 @@ class HubMixin(nn.Module):
             )
         section["params"] |= params
         model = instantiate_from_config(section)
-        load_weights(model, read_state_dict(found.weights), source=str(found.weights))
+        load_weights(model, read_first_stage(found.weights), source=str(found.weights))
         return model.eval()
 
     def push_to_hub(

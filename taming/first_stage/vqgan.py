@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taming.checkpoint import LoadReport, load_weights, read_state_dict
+from taming.checkpoint import LoadReport, load_weights, read_first_stage
 from taming.config import from_mapping, instantiate_from_config
 from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
 from taming.first_stage.hub import HubMixin
@@ -151,8 +151,11 @@ class VQModel(HubMixin, PublishedCalls):
         return self.decoder.conv_out.weight
 
     def init_from_ckpt(self, path: str, ignore_keys: Sequence[str] = ()) -> LoadReport:
-        """Reads weights; CheckpointError if they do not fit."""
-        return load_weights(self, read_state_dict(path), ignore=ignore_keys, source=str(path))
+        """Reads weights, of a second stage's file those of its first stage.
+
+        CheckpointError if they do not fit. `ignore_keys` are beginnings of this model's own names.
+        """
+        return load_weights(self, read_first_stage(path), ignore=ignore_keys, source=str(path))
 
     @torch.no_grad()
     def to_rgb(self, x: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from taming.checkpoint import LOSS_KEYS, without_prefix
+from taming.checkpoint import FIRST_STAGE, LOSS_KEYS, without_prefix
 from taming.cond_stage.drawing import draw_planes
 from taming.config import ConfigError
 from taming.data.published_batch import read_input
 from taming.first_stage.ema import EMA
 from taming.training.memory import keep_freed_memory
-from taming.training.muon import MuonAdamW, split_groups
+from taming.training.muon import MuonAdamW, hidden_matrices, split_groups
 from taming.training.settings import TrainingSettings
 
 COMPILED = ("encoder", "decoder", "transformer")  # parts worth compiling, where a model has them
@@ -41,7 +41,7 @@ class StageTraining(pl.LightningModule):
         self.model = model
         self.settings = settings
         self.learning_rate = learning_rate
-        self.ema = EMA(model, settings.ema_decay, exclude=("loss.", "first_stage_model."))
+        self.ema = EMA(model, settings.ema_decay, exclude=("loss.", FIRST_STAGE))
         self.seed = torch.initial_seed() % 2**32
         self.batches = 0  # trained on so far, those before a resume included
 
@@ -156,7 +156,7 @@ class TransformerTraining(StageTraining):
         rate, betas = self.learning_rate, self.settings.betas
         if self.settings.optimizer == "muon":
             transformer: Any = self.model.transformer
-            return MuonAdamW(*split_groups(groups, transformer), rate, betas)
+            return MuonAdamW(*split_groups(groups, hidden_matrices(transformer)), rate, betas)
         # One pass over weights and moments, where single operations make eight
         return AdamW(groups, rate, betas, fused=True)
 

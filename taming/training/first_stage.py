@@ -53,6 +53,11 @@ class FirstStageTraining(StageTraining):
                 f"or BCELossWithQuant, this one has the loss {type(loss).__name__}; give "
                 f"model.params.lossconfig"
             )
+        if hasattr(loss, "discriminator_loss") and not isinstance(loss, AdversarialLoss):
+            raise ValueError(
+                f"{type(loss).__name__} has a discriminator_loss, which nobody would minimise; "
+                f"derive it from AdversarialLoss"
+            )
         if accumulate_grad_batches < 1:
             raise ValueError(
                 f"accumulate_grad_batches is {accumulate_grad_batches}; give at least 1"
@@ -123,8 +128,9 @@ class FirstStageTraining(StageTraining):
             )
         self.manual_backward(loss / self.accumulate)
         adversarial = self.adversarial()
-        plays = adversarial is not None and adversarial.disc_share(self.steps) > 0
-        if adversarial is not None and plays:
+        plays = False
+        if adversarial is not None and adversarial.disc_share(self.steps) > 0:
+            plays = True
             with self.mixed():
                 loss_d, logs_d = adversarial.discriminator_loss(images, reconstructions, self.steps)
             self.manual_backward(loss_d / self.accumulate)

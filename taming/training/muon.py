@@ -8,7 +8,7 @@ same learning rate and weight decay (Liu et al. 2025, arXiv 2502.16982, eq. 4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -51,16 +51,21 @@ class MuonAdamW(Optimizer):
         return loss
 
 
-def split_groups(groups: Groups, transformer: nn.Module) -> tuple[Groups, Groups]:
-    """The same groups: matrices between hidden layers of a transformer, and what is left of them.
+def hidden_matrices(transformer: nn.Module) -> list[Tensor]:
+    """Weights of linear layers between hidden layers of a transformer.
 
     Its first and last layers, the embedding of codes and the head, are not between hidden ones.
     """
-    hidden: set[int] = {
-        id(module.weight)
+    return [
+        module.weight
         for name, module in transformer.named_modules()
         if isinstance(module, nn.Linear) and name != "head"
-    }
+    ]
+
+
+def split_groups(groups: Groups, matrices: Iterable[Tensor]) -> tuple[Groups, Groups]:
+    """The same groups: these matrices, and what is left of them."""
+    hidden = {id(matrix) for matrix in matrices}
 
     def chosen(wanted: bool) -> Groups:
         kept: Groups = []

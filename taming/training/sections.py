@@ -14,7 +14,7 @@ from typing import Any
 
 from taming.config import RATES, ConfigError, from_mapping, get_obj_from_str, nearest
 from taming.finding import for_inference
-from taming.loading import expand_first_stage
+from taming.loading import expand_names
 from taming.training.codes_data import CodesData
 from taming.training.settings import TrainingSettings
 
@@ -65,7 +65,7 @@ def seeded(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]:
     """What the data decides, written into the model's config: vocabularies and picture sizes."""
-    model = expand_first_stage(model)
+    model = expand_names(model)
     params = model.get("params") or {}
     conditions = params.get("cond_stage_config")
     if not isinstance(conditions, Mapping) or SECTION[0] in conditions:

@@ -142,7 +142,7 @@ class AnyOrderTransformer(nn.Module):
         guide = self.guide(control, prefix)
         rotation = self.rotation(height, width, codes.device)
         before = order[:, :-1]  # the last code is a target only
-        placed = rotation.at(before).pad_front(guide.prefix.shape[1])
+        placed = self.place_tokens(rotation, before, guide.prefix.shape[1])
         tokens = torch.cat([guide.prefix, self.tok_emb(codes.gather(1, before))], dim=1)
         content = self.run_content(tokens, placed)
         keys_values = [layer.project_content(content, placed) for layer in self.query_layers()]
@@ -155,6 +155,18 @@ class AnyOrderTransformer(nn.Module):
 
     def rotation(self, height: int, width: int, device: torch.device) -> Rotation:
         return grid_rotation(height, width, self.width // self.heads, device)
+
+    def place_tokens(self, rotation: Rotation, cells: Tensor, front: int) -> Rotation:
+        """Of `front` tokens, as a guide has them, and of codes at cells (B, n) behind these.
+
+        Where controls stand in front, they come last there, each at its own cell; start token and
+        prefix stand nowhere.
+        """
+        if self.control_mode == "prefix":
+            every = torch.arange(rotation.cos.shape[1], device=cells.device)
+            cells = torch.cat([every.expand(len(cells), -1), cells], dim=1)
+            front -= len(every)
+        return rotation.at(cells).pad_front(front)
 
     def guide(self, control: Tensor, prefix: Tensor) -> Guide:
         """Run the control trunk and collect what is added at each cell."""

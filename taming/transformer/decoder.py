@@ -112,11 +112,13 @@ class Decoder:
 
     def _feed(self, codes: Tensor, positions: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Run new content; keys and values of all content for each query layer."""
-        tokens, placed = self.model.tok_emb(codes), self.rotation.at(positions)
+        tokens = self.model.tok_emb(codes)
         if self.content_cache.length == 0:
             front = self.guide.prefix.to(tokens.dtype)
             tokens = torch.cat([front, tokens], dim=1)
-            placed = placed.pad_front(front.shape[1])
+            placed = self.model.place_tokens(self.rotation, positions, front.shape[1])
+        else:
+            placed = self.rotation.at(positions)
         content = self.model.run_content(tokens, placed, self.content_cache)
         keys_values = [
             self.query_cache.layer(index).extend(*layer.project_content(content, placed))
@@ -147,7 +149,7 @@ class NaiveDecoder:
             model, guide = self.model, self.model.guide(branch.control, branch.prefix)
             height, width = branch.control.shape[-2:]
             rotation = model.rotation(height, width, branch.control.device)
-            placed = rotation.at(cells).pad_front(guide.prefix.shape[1])
+            placed = model.place_tokens(rotation, cells, guide.prefix.shape[1])
             tokens = torch.cat([guide.prefix, model.tok_emb(known)], dim=1)
             content = model.run_content(tokens, placed)
             keys_values = [layer.project_content(content, placed) for layer in model.query_layers()]

@@ -136,6 +136,22 @@ def test_a_model_of_one_task_is_asked_that_task_only(made: Made) -> None:
     assert "known" not in kinds
 
 
+def test_models_of_one_task_are_also_given_one_budget_together(made: Made) -> None:
+    (tasks,) = (q for q in made.report["questions"] if q["name"] == "tasks")
+    whole, shared = tasks["tables"][:2]
+    assert "no more minutes together" in shared["moment"]
+    assert shared["examples"]["base"] == whole["examples"]["base"]
+    assert shared["examples"]["labels_only"] <= whole["examples"]["labels_only"]
+    run = made.folder / "runs"
+    half = snapshots(run / "base")[-1].seconds / 2
+    own = snapshots(run / "labels_only")
+    within = [each for each in own if each.seconds <= half] or own[:1]
+    assert shared["examples"]["labels_only"] == 2 * within[-1].step  # pictures in a batch
+    assert {(row["given"], row["kind"]) for row in shared["nats"]} == {
+        ("labels", "random"), ("depth", "random"),
+    }  # fmt: skip
+
+
 def test_the_page_says_what_the_numbers_cannot_tell(made: Made) -> None:
     assert all(text in made.text for text in made.report["cannot tell"])
     widths = {}

@@ -18,7 +18,8 @@ from benchmarks.ablations_variants import (
     curves_of,
     samplings_of,
 )
-from taming.training.codes import OrderShares
+from taming.config import instantiate_from_config
+from taming.training.codes import ORDER_KINDS, OrderShares
 from taming.training.sections import check_sections
 
 
@@ -50,21 +51,35 @@ def test_every_config_is_one_that_training_takes(variant: Variant) -> None:
     assert checked["training"]["decay"] == "constant"  # or a cut training would differ in it too
 
 
-def test_each_transformer_differs_in_one_value() -> None:
+def test_each_transformer_differs_in_one_decision() -> None:
     prefix = "model.params.transformer_config.params."
-    assert changed("no_trunk") == {f"{prefix}trunk_layers"}
+    assert changed("no_trunk") == {f"{prefix}trunk_layers", f"{prefix}layers"}
     assert changed("prefix") == {f"{prefix}control_mode"}
+    assert changed("base_again") == {"seed", "data.params.seed"}
+
+
+def test_without_a_trunk_it_is_as_large() -> None:
+    sizes = {}
+    for name in ("base", "no_trunk"):
+        section = config(NAMED[name])["model"]["params"]["transformer_config"]
+        model = instantiate_from_config(section)
+        sizes[name] = sum(p.numel() for p in model.parameters())
+    assert sizes["no_trunk"] == pytest.approx(sizes["base"], rel=0.01)
 
 
 def test_raster_only_differs_in_its_orders_and_draws_no_other() -> None:
     orders = "data.params.codes.orders."
     names = {f"{orders}{kind}" for kind in ("random", "spread", "raster", "known")}
     assert changed("raster_only") == names
+    assert NAMED["raster_only"].kinds == ("random", "spread", "raster")
+    assert NAMED["labels_only"].kinds == ("random", "spread", "raster")
+    assert NAMED["base"].kinds == ORDER_KINDS
     shares = OrderShares(**config(NAMED["raster_only"])["data"]["params"]["codes"]["orders"])
     assert shares.probabilities(has_known=True).tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_codebooks_differ_in_the_quantizer_and_nowhere_else() -> None:
+    assert changed("sphere_256") == {"model.params.embed_dim"}
     assert changed("plain_256") == {
         "model.params.embed_dim",
         "model.params.quantizer.params.normalize",
@@ -113,7 +128,7 @@ def test_the_base_is_sampled_both_ways_and_drawn_in_all_its_curves() -> None:
 def test_names_choose_variants_and_questions() -> None:
     assert [v.name for v in chosen(["prefix"])] == ["prefix"]
     assert [v.name for v in chosen(["control", "depth_only"])] == [
-        "base", "no_trunk", "prefix", "depth_only",
+        "base", "no_trunk", "prefix", "depth_only", "base_again",
     ]  # fmt: skip
     assert chosen([]) == list(VARIANTS)
     with pytest.raises(ValueError, match="no variant or question 'prefx'; there are control"):

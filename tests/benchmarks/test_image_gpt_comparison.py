@@ -91,7 +91,7 @@ def test_draws_have_seeds_of_their_own() -> None:
 
 
 def test_our_completions_keep_the_upper_half_and_follow_their_seeds(pipeline: Pipeline) -> None:
-    complete = image_gpt_pictures.ours(pipeline, steps=4, guidance=1.5)
+    complete = image_gpt_pictures.ours(pipeline, steps=4, guidance=1.0)
     pictures = [picture(n, 64) for n in range(2)]
 
     def draw(some: Pictures, seeds: list[int]) -> list[np.ndarray]:

@@ -84,6 +84,24 @@ def test_fused_attention_equals_the_published_one(trained: Any) -> None:
         assert torch.allclose(ours.logits, theirs.logits, atol=1e-4)
 
 
+def test_attention_that_trains_in_bf16_is_the_published_one_to_rounding() -> None:
+    """By the attention that trains ours, in place of PyTorch's."""
+    codes = torch.randint(SHAPE.colours, (2, 40), generator=torch.Generator().manual_seed(6))
+    fused = model.build(SHAPE, seed=0).train()
+    plain = ImageGPTForCausalImageModeling(fused.config).train()
+    plain.load_state_dict(fused.state_dict())
+    gradients = []
+    for each in (fused, plain):
+        with torch.autocast("cpu", torch.bfloat16):
+            model.nats(each, codes).mean().backward()
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in each.parameters() if p.grad is not None])
+        )
+    own, theirs = gradients
+    assert theirs.norm() > 0
+    assert (own - theirs).norm() < 0.03 * theirs.norm()
+
+
 def test_the_loss_is_the_published_one_of_the_sequence_with_its_start(trained: Any) -> None:
     """`labels=` shifts, so that the start token in front makes each pixel count once."""
     codes = torch.randint(SHAPE.colours, (2, 30), generator=torch.Generator().manual_seed(5))

@@ -165,6 +165,8 @@ def test_a_first_stage_that_was_trained_by_the_network_that_compares_is_named() 
     assert "EfficientNet-Lite0" in seen_before(config)[0]
     loss["perceptual"]["target"] = "taming.first_stage.perceptual.LPIPS"
     assert seen_before(config) == []
+    del first_stage["params"]["lossconfig"]
+    assert "does not tell" in seen_before(config)[0]
 
 
 def test_the_quick_plan_asks_for_less_of_everything() -> None:

@@ -117,6 +117,12 @@ def test_signatures_are_those_of_the_classes() -> None:
         )
 
 
+def test_of_a_second_stage_the_first_stage_within_is_opened() -> None:
+    model = VQModel.from_pretrained("bundled")
+    assert model.codebook_size == 2048
+    assert same(model, taming.load("bundled").first_stage)
+
+
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     VQModel(**SIZES).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="VQModel, which is no GumbelVQ"):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from taming.config import ConfigError, instantiate_from_config
+from taming.first_stage.losses import FirstStageLoss
 from taming.first_stage.vqgan import GumbelVQ
 from taming.training import wrap
 from taming.training.first_stage import FirstStageTraining
@@ -225,6 +226,26 @@ def test_a_first_stage_without_losses_is_refused(still: Tiny) -> None:
     config["model"]["params"]["lossconfig"] = None
     with pytest.raises(ValueError, match=r"give model\.params\.lossconfig"):
         module(config)
+
+
+class Hoping(FirstStageLoss):
+    """A discriminator that nobody would train."""
+
+    def generator_loss(
+        self, codebook_loss, inputs, reconstructions, step, last_layer=None, cond=None
+    ):
+        loss = (inputs - reconstructions).square().mean() + codebook_loss
+        return loss, {"rec_loss": loss.detach()}
+
+    def discriminator_loss(self, inputs, reconstructions, step, cond=None):
+        return inputs.mean(), {}
+
+
+def test_an_adversary_that_nobody_would_train_is_refused(still: Tiny) -> None:
+    model = instantiate_from_config(still()["model"])
+    model.loss = Hoping()
+    with pytest.raises(ValueError, match=r"Hoping has a discriminator_loss.*AdversarialLoss"):
+        wrap(model)
 
 
 def test_only_our_models_are_wrapped() -> None:

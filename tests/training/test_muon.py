@@ -13,7 +13,7 @@ from taming.checkpoint import read_state_dict
 from taming.config import ConfigError, instantiate_from_config
 from taming.training import train
 from taming.training.base import decayed_groups
-from taming.training.muon import MuonAdamW, split_groups
+from taming.training.muon import MuonAdamW, hidden_matrices, split_groups
 from taming.training.run import wrap
 from taming.transformer.any_order import AnyOrderTransformer
 
@@ -75,7 +75,7 @@ def test_a_loaded_state_goes_on_where_it_was() -> None:
 def test_only_matrices_between_hidden_layers_are_orthogonalised() -> None:
     transformer = AnyOrderTransformer(codebook_size=16, width=32, layers=2, heads=2)
     model = nn.ModuleDict({"transformer": transformer, "other": nn.Linear(3, 32)})
-    matrices, rest = split_groups(decayed_groups(model, 0.1), transformer)
+    matrices, rest = split_groups(decayed_groups(model, 0.1), hidden_matrices(transformer))
     chosen = {id(p) for group in matrices for p in group["params"]}
     left = {id(p) for group in rest for p in group["params"]}
     assert id(transformer.content[0].attn.qkv.weight) in chosen

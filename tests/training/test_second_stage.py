@@ -261,12 +261,17 @@ def test_a_stale_cache_is_refused_and_leaves_no_directory(
     assert not list((tmp_path / "runs").glob("*"))
 
 
-def test_a_second_stage_is_no_first_stage(quick: Second, tmp_path: Path) -> None:
+def test_a_second_stage_is_trained_on_the_first_stage_within_another(
+    quick: Second, tmp_path: Path
+) -> None:
     folder = run(quick({"max_steps": 1}), tmp_path)
-    config = quick()
+    config = quick({"max_steps": 1})
     config["model"]["params"]["first_stage_config"] = str(folder)
-    with pytest.raises(ConfigError, match="give the run of a first stage"):
-        run(config, tmp_path / "runs")
+    again = run(config, tmp_path / "runs")
+    own, theirs = (read_state_dict(each / "weights.safetensors") for each in (again, folder))
+    shared = [name for name in theirs if name.startswith("first_stage_model.")]
+    assert shared
+    assert all(torch.equal(own[name], theirs[name]) for name in shared)
 
 
 def test_a_first_stage_without_weights_is_warned_of(

@@ -80,6 +80,20 @@ def test_as_a_prefix_a_control_reaches_every_query_without_a_trunk(transformer, 
     assert (model(codes, order, far, prefix) != model(codes, order, control, prefix)).any(-1).all()
 
 
+def test_as_a_prefix_a_control_stands_at_its_own_cell(transformer, inputs, mode) -> None:
+    codes, order, control, prefix = inputs()
+    model = transformer(control_mode=mode)
+    rotation = model.rotation(3, 4, codes.device)
+    front = model.guide(control, prefix).prefix.shape[1]
+    placed = model.place_tokens(rotation, order[:, :5], front)
+    assert placed.cos.shape[:2] == (2, front + 5)
+    unplaced = 1 + prefix.shape[1]
+    assert (placed.sin[:, :unplaced] == 0).all()
+    if mode == "prefix":
+        torch.testing.assert_close(placed.sin[:, unplaced:front], rotation.sin.expand(2, -1, -1))
+    torch.testing.assert_close(placed.sin[:, front:], rotation.at(order[:, :5]).sin)
+
+
 def test_rows_and_columns_are_told_apart(transformer, inputs) -> None:
     """On a grid and on its transpose the same raster indices are different places."""
     codes, order, control, prefix = inputs()
