@@ -21,7 +21,9 @@ from taming.evaluation.figures import Picture, sample_sheet
 
 LINES = ("-", "--", ":")  # of several curves of one variant
 SHOWN, WIDTH = 8, 128  # records on the sheet, and pixels of each, which its title needs
-COLOURS = {variant.name: f"C{number}" for number, variant in enumerate(VARIANTS)}
+COLOURS = dict(  # matplotlib's ten, and as many more as there are variants
+    zip((v.name for v in VARIANTS), (*(f"C{n}" for n in range(10)), "black"), strict=True)
+)
 
 
 def draw(report: Mapping[str, Any], out: Path) -> None:

@@ -96,7 +96,7 @@ VARIANTS = (
         told="paints from depth alone, which nearly every example has",
     ),
     Variant(
-        "base_again", "base, another seed", "second", ("seed=1", "data.params.seed=0"),
+        "base_again", "base again", "second", ("seed=1", "data.params.seed=0"),
         told="the base from other weights: how far one training is from another",
     ),
     Variant(
