@@ -6,7 +6,7 @@ start reads what the first would have read. (Ours repeat as many crops as are ca
 
 Best effort, for a processor and an hour: fused attention, bf16 where there are units for it, Muon
 for the matrices of its blocks and AdamW in one pass for the rest, no weight decay of vectors and
-embeddings, clipped gradients, averaged weights. So much as ours have of all this, it has too.
+embeddings, clipped gradients, averaged weights.
 """
 
 from __future__ import annotations

@@ -238,9 +238,6 @@ def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     }
 
 
-# --- fitting -------------------------------------------------------------------------------------
-
-
 def read_first_stage(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Tensors of a first stage; of a second stage's file, those of the first stage within."""
     state = read_state_dict(path)
@@ -248,6 +245,9 @@ def read_first_stage(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if within:
         logger.info("%s: %d of %d tensors are its first stage", path, len(within), len(state))
     return within or state
+
+
+# --- fitting -------------------------------------------------------------------------------------
 
 
 def load_weights(

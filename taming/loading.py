@@ -136,7 +136,7 @@ def expand_names(model_config: Mapping[str, Any]) -> dict[str, Any]:
             )
         section["params"]["ckpt_path"] = str(found.weights)
         params["first_stage_config"] = section
-        if params.get("ckpt_path") and not _leaves(params, FIRST_STAGE):
+        if params.get("ckpt_path") and not _ignores(params, FIRST_STAGE):
             logger.warning(
                 "%s brings a first stage, which replaces %s where it fits; to keep that, give "
                 "model.params.ignore_keys=[%s]", params["ckpt_path"], named, FIRST_STAGE,
@@ -148,7 +148,7 @@ def expand_names(model_config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "params": params} if params else config
 
 
-def _leaves(params: Mapping[str, Any], prefix: str) -> bool:
+def _ignores(params: Mapping[str, Any], prefix: str) -> bool:
     """Whether tensors of this prefix are not read from `ckpt_path`."""
     return any(prefix.startswith(key) for key in params.get("ignore_keys") or ())
 

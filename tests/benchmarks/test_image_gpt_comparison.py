@@ -103,6 +103,17 @@ def test_our_completions_keep_the_upper_half_and_follow_their_seeds(pipeline: Pi
     assert not np.array_equal(one, draw([pictures[0]], [5])[0])
 
 
+def test_what_is_pasted_below_meets_the_upper_half() -> None:
+    """Flat pictures of two greys: the upper half stays, the row below it has its grey."""
+    above, below = (Image.new("RGB", (64, 64), (grey,) * 3) for grey in (200, 80))
+    (met,) = image_gpt_pictures.rims_met([above], [below], reach=4.0)
+    column = np.asarray(met)[:, 10, 0].astype(int)
+    assert (column[:32] == 200).all()
+    assert column[32] > 160
+    assert (np.diff(column[32:]) <= 0).all()
+    assert column[-1] == 80
+
+
 def test_a_model_that_does_not_complete_is_refused(
     second_stage: Callable[..., dict[str, Any]],
 ) -> None:
