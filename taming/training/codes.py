@@ -7,6 +7,7 @@ and which conditions are left out. Any subset is trained, so any subset works at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -54,15 +55,19 @@ class Dropping:
     """How often conditions are left out in training."""
 
     everything: float = 0.10  # share of examples without any condition
-    alone: float = 0.0  # share with a single one, drawn evenly from those that the picture has
+    alone: float = 0.0  # share with a single one of those that the picture has
+    alone_weights: Mapping[str, float] = field(default_factory=dict)  # how often which; else 1
     keep: Mapping[str, float] = field(default_factory=dict)  # condition -> probability of staying
     keep_others: float = 0.7  # the same for conditions that are not named
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in vars(self).items() if name != "keep"}
+        given = {name: getattr(self, name) for name in ("everything", "alone", "keep_others")}
         for name, value in {**given, **self.keep}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"dropping.{name} is {value}; give a probability, 0 to 1")
+        for name, value in self.alone_weights.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"dropping.alone_weights.{name} is {value}; give a number > 0")
         if self.everything + self.alone > 1:
             raise ValueError(
                 f"dropping.everything {self.everything} and dropping.alone {self.alone} are shares "
@@ -72,12 +77,14 @@ class Dropping:
     def check(self, conditions: Iterable[str]) -> None:
         """ConfigError if a condition is named that the model does not have."""
         droppable = [name for name in conditions if name != "known"]
-        for name in self.keep:
+        named = [("keep", name) for name in self.keep]
+        named += [("alone_weights", name) for name in self.alone_weights]
+        for part, name in named:
             if name == "known":
-                raise ConfigError("dropping.keep.known: how often it is shown is orders.known")
+                raise ConfigError(f"dropping.{part}.known: how often it is shown is orders.known")
             if name not in droppable:
                 raise ConfigError(
-                    f"dropping.keep: no condition '{name}'; {nearest(name, droppable)}"
+                    f"dropping.{part}: no condition '{name}'; {nearest(name, droppable)}"
                 )
 
 
@@ -155,7 +162,11 @@ def _draw_values(
         return {}
     is_alone = share < dropping.everything + dropping.alone
     if is_alone:
-        names = [names[at] for at in rng.permutation(len(names))]
+        # First arrivals of clocks that tick at these rates: the shares are those of the weights,
+        # also among the conditions that the picture has.
+        weights = [dropping.alone_weights.get(name, 1.0) for name in names]
+        arrivals = rng.exponential(size=len(names)) / weights
+        names = [names[at] for at in arrivals.argsort()]
     values: dict[str, Tensor] = {}
     for name in names:
         if not is_alone and rng.random() >= dropping.keep.get(name, dropping.keep_others):
@@ -197,13 +208,17 @@ def stack_examples(examples: Sequence[Example], conditions: Mapping[str, Conditi
 
 @torch.no_grad()
 def training_codes(batch: CodesBatch, first_stage: Any) -> Codes:
-    """The codes of a batch, with those of filled pictures as context where a region is known.
+    """The codes of a batch, with those of filled pictures at the cells that are known.
 
     The encoder sees the whole picture, hole included, so the codes of a kept cell are not those of
-    the complete picture: sampling feeds codes of the filled one, and so must training.
+    the complete picture: sampling feeds codes of the filled one there, and so must training. In the
+    hole it feeds what it has painted, for which the true codes stand.
     """
     context = batch.codes
     if len(batch.rows):
         encoded = first_stage.indices(batch.filled).flatten(1)
-        context = context.index_copy(0, batch.rows, encoded)
+        places = orders.invert(batch.order[batch.rows])
+        is_known = places < batch.known[batch.rows, None]
+        mixed = torch.where(is_known, encoded, context[batch.rows])
+        context = context.index_copy(0, batch.rows, mixed)
     return Codes(batch.codes, context, batch.order, batch.known)

@@ -132,7 +132,7 @@ def test_only_that_kind_of_order_shows_the_region() -> None:
             assert each.holed is None
 
 
-def test_codes_of_the_filled_picture_are_fed_and_those_of_the_whole_are_asked() -> None:
+def test_codes_of_the_filled_picture_are_fed_where_it_is_known_and_no_others() -> None:
     conditions = build("known")
     known = next(e for e in examples(20, conditions, shares=only("known")) if e.holed is not None)
     plain = examples(1, conditions, shares=only("random"))[0]
@@ -150,7 +150,11 @@ def test_codes_of_the_filled_picture_are_fed_and_those_of_the_whole_are_asked() 
 
     codes = training_codes(batch, FirstStage())
     assert torch.equal(codes.targets, batch.codes)
-    assert (codes.context[1] == 15).all()
+    cells = known.order[: known.known]
+    expected = batch.codes[1].clone()
+    expected[cells] = 15
+    assert 0 < known.known < len(expected)
+    assert torch.equal(codes.context[1], expected)
     assert torch.equal(codes.context[[0, 2]], batch.codes[[0, 2]])
     assert codes.known.tolist() == [0, known.known, 0]
 
@@ -202,6 +206,16 @@ def test_conditions_come_alone_as_often_as_asked() -> None:
     assert kinds[("class_label",)] / 800 == pytest.approx(0.25, abs=0.05)
 
 
+def test_conditions_alone_come_by_their_weights() -> None:
+    conditions = build("labels", "depth", "class_label")  # the record has no depth
+    weights = {"class_label": 3.0, "depth": 5.0}
+    dropping = Dropping(everything=0.0, alone=1.0, alone_weights=weights)
+    drawn = examples(800, conditions, shares=only("raster"), dropping=dropping)
+    kinds = Counter(tuple(each.values) for each in drawn)
+    assert set(kinds) == {("labels",), ("class_label",)}
+    assert kinds[("class_label",)] / 800 == pytest.approx(0.75, abs=0.05)
+
+
 def test_what_a_record_lacks_is_never_present() -> None:
     conditions = build("labels", "depth", "pose")
     for each in examples(5, conditions):
@@ -246,6 +260,12 @@ def test_impossible_probabilities_are_refused(wrong: dict[str, Any]) -> None:
         from_mapping(Dropping, wrong, "codes.dropping")
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf")])
+def test_weights_of_conditions_alone_are_positive(weight: float) -> None:
+    with pytest.raises(ConfigError, match=r"alone_weights\.depth .* give a number > 0"):
+        from_mapping(Dropping, {"alone_weights": {"depth": weight}}, "codes.dropping")
+
+
 def test_shares_of_dropping_are_of_the_same_examples() -> None:
     with pytest.raises(ConfigError, match="sum to 1 at most"):
         from_mapping(Dropping, {"everything": 0.6, "alone": 0.5}, "codes.dropping")
@@ -254,5 +274,7 @@ def test_shares_of_dropping_are_of_the_same_examples() -> None:
 def test_dropping_a_condition_that_is_not_there_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="no condition 'label'; did you mean 'labels'"):
         Dropping(keep={"label": 0.5}).check(["depth", "labels"])
+    with pytest.raises(ConfigError, match="alone_weights: no condition 'label'; did you mean"):
+        Dropping(alone_weights={"label": 2.0}).check(["depth", "labels"])
     with pytest.raises(ConfigError, match=r"orders\.known"):
         Dropping(keep={"known": 0.5}).check(["known"])
