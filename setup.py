@@ -63,7 +63,7 @@ setup(
     author="The taming authors",
     python_requires=">=3.10",
     packages=find_packages(include=["taming", "taming.*"]),
-    package_data={"taming": ["py.typed", "bundled/*", "bundled/judges/*/*"]},
+    package_data={"taming": ["py.typed", "bundled/*"]},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["taming = taming.cli:main"]},

@@ -200,13 +200,6 @@ def samplings_of(name: str) -> list[str]:
     return list(dict.fromkeys(e.sampling for e in asked if e.variant == name and e.sampling))
 
 
-def curves_of(name: str) -> list[Curve]:
-    """The curves that a variant has a part in."""
-    asked = [curve for q in QUESTIONS if name in q.variants for curve in q.curves]
-    known = NAMED[name].conditions
-    return [curve for curve in dict.fromkeys(asked) if set(curve.given) <= set(known)]
-
-
 def given_title(given: Sequence[str]) -> str:
     return " and ".join(given) or "nothing"
 

@@ -36,7 +36,6 @@ from benchmarks.image_gpt_pictures import (
     checked,
     labels_of,
     ours,
-    rims_met,
     seeds_of,
     timed,
 )
@@ -44,12 +43,12 @@ from benchmarks.image_gpt_report import write_report
 from benchmarks.image_gpt_training import Learnt, Plan, train
 from taming.checkpoint import tensor_hash
 from taming.evaluation.album import Album
+from taming.evaluation.completion import masks, reach_of, rims_met
 from taming.evaluation.networks import Eyes, batches
 from taming.evaluation.reconstruction import reconstruct
 from taming.evaluation.report import Track
 from taming.first_stage.perceptual import HEDLoss
 from taming.loading import load
-from taming.painting import RIM_CELLS
 from taming.pipeline import Pipeline
 from taming.sampling import Filters
 
@@ -70,7 +69,8 @@ def compare(options: Options, track: Track) -> Path:
         "image_gpt": (theirs(learnt, options.top_k), asked.small),
         "ours": (ours(pipeline, options.steps, options.guidance), asked.truth),
     }
-    album = Album(options.out / "work", album_settings(options, side, pipeline, learnt))
+    settings = album_settings(options, asked, networks, pipeline, learnt)
+    album = Album(options.out / "work", settings)
     draws = {
         name: drawn(album, name, complete, pictures, track)
         for name, (complete, pictures) in answers.items()
@@ -174,19 +174,20 @@ def theirs(learnt: Learnt, top_k: int | None) -> Complete:
 
 
 def album_settings(
-    options: Options, side: int, pipeline: Pipeline, learnt: Learnt
+    options: Options, asked: Asked, networks: Networks, pipeline: Pipeline, learnt: Learnt
 ) -> dict[str, Any]:
     """What decides the completions and the numbers."""
     return {
+        **options.of_both,
         "measured as in": MEASURES,
         "ours": pipeline.fingerprint,
         "image_gpt": tensor_hash({**learnt.model.state_dict(), "colours": learnt.colours}),
-        "data": options.data.resolve().name,
-        "size": side,
+        "held out": asked.held.part.names,
+        "size": asked.held.size,
         "pictures": options.pictures,
         "painting": [options.steps, options.guidance, options.top_k],
         "judge": [options.judge_draws, options.judge_steps],
-        "seed": options.seed,
+        "VGG16": networks.vgg is not None,
     }
 
 
@@ -221,12 +222,13 @@ def measured(
     networks = replace(networks, labels=labels)
     codes = torch.cat([to_codes(batch, colours) for batch in batches(asked.small)])
     in_colours = to_pictures(codes, colours, SIDE)
-    reach = RIM_CELLS * pipeline.first_stage.downsample_factor
 
     def met(pictures: Pictures) -> Pictures:
         """Below the true upper half as ours are, which the pipeline has moved to their rim."""
-        truth = asked.small if pictures[0].width == SIDE else asked.truth
-        return rims_met(truth, pictures, reach * pictures[0].width / side)
+        own = pictures[0].width
+        truth = asked.small if own == SIDE else asked.truth
+        holes = [masks((own, own))[0]] * len(pictures)
+        return rims_met(truth, pictures, holes, reach_of(pipeline.first_stage) * own / side)
 
     def large(pictures: Pictures) -> Pictures:
         return met(enlarged(pictures, side, Image.Resampling.BICUBIC))

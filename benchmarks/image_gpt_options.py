@@ -34,13 +34,22 @@ class Options:
 
     @property
     def of_both(self) -> dict[str, Any]:
-        """What decides the training of either side."""
-        return {"data": self.data.resolve().name, "minutes": self.minutes, "seed": self.seed}
+        """What decides the training of either side; sets of one name have marks of their own."""
+        # Which bring torch: not before the command
+        from taming.data.paired_folder import open_set
+        from taming.evaluation.judge_training import mark_of
+
+        return {
+            "data": self.data.resolve().name,
+            "mark of the set": mark_of(open_set(self.data)),
+            "minutes": self.minutes,
+            "seed": self.seed,
+        }
 
 
 def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Writes what decides a training, or refuses a folder that belongs to something else."""
-    from taming.evaluation.report import write_json  # which brings torch: not before the command
+    from taming.evaluation.report import write_json  # which brings torch, too
 
     path = folder / SETTINGS
     settings = json.loads(json.dumps(settings))

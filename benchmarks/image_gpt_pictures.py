@@ -17,22 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from benchmarks.image_gpt_measures import Labels, Pictures, shrunk
 from benchmarks.image_gpt_model import SIDE
-from taming.cond_stage.holes import meet_rim
 from taming.cond_stage.known import Known
 from taming.data.batch import VOID
 from taming.data.transforms import to_image
 from taming.evaluation.completion import masks
-from taming.evaluation.judge import JudgeConfig
-from taming.evaluation.judge_training import draw_lessons, judge_of, open_data, vocabulary
+from taming.evaluation.judge_training import draw_lessons, judge_config, judge_of
 from taming.evaluation.measures import derangement
 from taming.evaluation.records import HeldOut, open_sets
 from taming.evaluation.report import Track
-from taming.painting import to_uint8
 from taming.pipeline import Pipeline
 
 LEAST = 4  # held-out pictures
@@ -109,17 +105,6 @@ def ours(pipeline: Pipeline, steps: int, guidance: float) -> Complete:
     return complete
 
 
-def rims_met(truth: Pictures, pictures: Pictures, reach: float) -> Pictures:
-    """Pictures below the true upper halves, without an edge between: see `meet_rim`."""
-    above = torch.from_numpy(masks((truth[0].height, truth[0].width))[0])
-    found: Pictures = []
-    for own, picture in zip(truth, pictures, strict=True):
-        painted = to_image(np.asarray(picture))[None]
-        image = meet_rim(painted, to_image(np.asarray(own)), above, reach).clamp(-1.0, 1.0)
-        found.append(Image.fromarray(to_uint8(image)[0]))
-    return found
-
-
 # --- seconds -------------------------------------------------------------------------------------
 
 
@@ -150,20 +135,17 @@ def labels_of(
     if asked.labels is None or not asked.label_names:
         return None
     size = asked.held.size
-    plain: dict[str, Any] = {
-        "task": "labels",
-        "path": str(asked.held.path),
-        "size": size,
-        "draws": draws,
-        "steps": steps,
-        "coarsest": max(SMALLER, size[0] / SIDE),
-        "seed": seed,
-    }
-    data = open_data(JudgeConfig(**plain, names=("any",)))
-    names = vocabulary(data, "labels")
-    config = JudgeConfig(**plain, names=names, pictures=len(data.train))
+    config = judge_config(
+        "labels",
+        asked.held.path,
+        size,
+        draws=draws,
+        steps=steps,
+        coarsest=max(SMALLER, size[0] / SIDE),
+        seed=seed,
+    )
     with track("judge of labels") as progress:
-        judge = judge_of([folder], config, lambda: draw_lessons(config), progress)
+        judge = judge_of(folder, config, lambda: draw_lessons(config), progress)
     # In the judge's ids; only what lies below counts
     targets = judge.target(asked.labels, asked.label_names).clone()
     targets[:, : size[0] // 2] = VOID

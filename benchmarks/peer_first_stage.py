@@ -66,5 +66,6 @@ def train(side: Any, tensors: Mapping[str, Tensor], loss: dict[str, Any]) -> Cal
             optimizer.step()
             optimizer.zero_grad()
 
-    first = iter([tensors["smaller"]] if "smaller" in tensors else [])
-    return lambda: step(next(first, tensors["images"]))
+    # Not the tensors, among which the weights are: memory is measured while this lives.
+    first, images = iter([tensors["smaller"]] if "smaller" in tensors else []), tensors["images"]
+    return lambda: step(next(first, images))

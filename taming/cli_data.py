@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from taming.cli_options import Device, parse_size, save
+from taming.cli_options import Device, folder_or_png, parse_size, save
 from taming.console import progress_bar
 
 SHEET = 32  # scenes on a contact sheet
@@ -24,7 +24,10 @@ def worlds(
         bool | None,
         Option("--people/--no-people", help="Without it: if the extra 'people' is installed."),
     ] = None,
-    sheet: Annotated[Path | None, Option(help="Also a contact sheet of the first scenes.")] = None,
+    sheet: Annotated[
+        Path | None,
+        Option(help="Also a contact sheet of the first scenes.", callback=folder_or_png),
+    ] = None,
 ) -> None:
     """Renders scenes with exact depth, labels, poses, captions and classes: a training set.
 
@@ -103,7 +106,7 @@ def annotate(
         str | None,
         Option(help="Of people, for pose; without it each picture is one person."),
     ] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Writes depth maps, label maps or joints beside pictures, by a network of your choice.
 

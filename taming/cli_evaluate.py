@@ -22,7 +22,8 @@ def evaluate(
     out: Annotated[Path, Option("--out", "-o", help="Folder of the report and its pictures.")],
     data: Annotated[
         list[Path] | None,
-        Option(help="A paired folder; may be repeated. Without it: the run's sets, else scenes."),
+        Option(help="A paired folder; may be repeated. Without it: the run's sets; scenes where it "
+               "names none."),
     ] = None,
     quick: Annotated[bool, Option("--quick", help="Few of everything: only to try it.")] = False,
     only: Annotated[
@@ -54,7 +55,7 @@ def evaluate(
     ] = None,
     judge_steps: Annotated[int | None, Option(help="Training steps of a judge.", min=1)] = None,
     seed: Annotated[int, Option(help="Of choices; record i is painted with seed i.", min=0)] = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:  # fmt: skip
     """Measures a model: what its codes keep, whether it obeys, how true its pictures look.
 

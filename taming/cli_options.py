@@ -25,9 +25,39 @@ Words = Annotated[
     ),
 ]
 Model = Annotated[str, Option("--model", "-m", help="Run directory, checkpoint, or 'bundled'.")]
-Device = Annotated[str, Option(help="cpu, cuda, cuda:1 or mps.")]
+
+
+def usable_device(name: str) -> str:
+    """`auto` is the graphics card if there is one; ValueError where a device cannot be used."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device '{name}' cannot be used here ({reason}); try cpu") from error
+    return name
+
+
+def folder_or_png(out: Path | None) -> Path | None:
+    """Refuses other formats before anything is painted."""
+    from taming.provenance import check_is_png
+
+    if out is not None and out.suffix.lower() in PICTURE_SUFFIXES:
+        check_is_png(out)
+    return out
+
+
+Device = Annotated[
+    str, Option(help="cpu, cuda, cuda:1, mps; auto: cuda or cpu.", callback=usable_device)
+]
 Precision = Annotated[str, Option(help="float32, or bf16, int8: faster, other rounding.")]
-Out = Annotated[Path, Option("--out", "-o", help="A folder, or a file such as picture.png.")]
+Out = Annotated[
+    Path,
+    Option("--out", "-o", help="A folder, or a file such as picture.png.", callback=folder_or_png),
+]
 WindowRule = Annotated[
     str | None,
     Option(

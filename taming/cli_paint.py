@@ -43,7 +43,7 @@ app = typer.Typer()  # its commands are merged into those of cli.py
 def paint(
     settings: dict[str, Any],
     model: Model = "bundled",
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
     size: Annotated[
         str | None, Option(metavar="HxW", help="Height x width, or as trained.")
@@ -104,7 +104,7 @@ def paint_jobs(settings: dict[str, Any], numbered_classes: bool) -> list[Job]:
         )
     if folders:
         name = folders[0]
-        files = sorted(path for path in settings[name].iterdir() if is_map(path))
+        files = sorted(path for path in settings[name].iterdir() if is_map(path, name))
         if not files:
             raise ValueError(f"{settings[name]} holds no maps to paint from")
         each = [(f"{path.stem}-", {name: path}) for path in files]
@@ -119,8 +119,10 @@ def paint_jobs(settings: dict[str, Any], numbered_classes: bool) -> list[Job]:
     ]
 
 
-def is_map(path: Path) -> bool:
-    return path.suffix.lower() in (*PICTURE_SUFFIXES, ".npy", ".json") and path.is_file()
+def is_map(path: Path, condition: str) -> bool:
+    """Whether a condition is read from such files; tables of names may lie beside maps."""
+    suffixes = {"pose": (".json",), "boxes": (".json",)}.get(condition, (*PICTURE_SUFFIXES, ".npy"))
+    return path.suffix.lower() in suffixes and path.is_file()
 
 
 @app.command()
@@ -133,7 +135,7 @@ def scenes(
     ],
     model: Model,
     limit: Annotated[int, Option(help="Only the first so many pictures.", min=1)] = 16,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
     size: Annotated[
         str | None, Option(metavar="HxW", help="Height x width, or as trained.")
@@ -150,7 +152,10 @@ def scenes(
     shape = None if size is None else parse_size(size)
     pipeline = open_model(model, device, precision)
     if not is_published(pipeline):
-        raise ValueError(f"{model} does not paint from boxes; scene models of the original do")
+        raise ValueError(
+            f"{model} is no scene model of the original, which this command is for; where a model "
+            f"was trained with boxes, taming paint --boxes takes them"
+        )
     from taming.cond_stage.scenes import Scenes, read_scenes
 
     found = read_scenes(annotations)
@@ -177,7 +182,7 @@ def complete(
     size: Annotated[
         str | None, Option(metavar="HxW", help="Height x width, or as the picture.")
     ] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
     window: WindowRule = None,
     out: Out = Path("completed"),
@@ -211,7 +216,7 @@ def upscale(
     image: Annotated[Path, Argument(metavar="IMAGE", help="The small picture.")],
     factor: Annotated[int, Option(help="How many times larger.", min=2, max=8)] = 4,
     model: Model = "bundled",
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
     out: Out = Path("upscaled"),
     grid: Grid = False,
@@ -232,7 +237,7 @@ def upscale(
 def reconstruct(
     pictures: Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures.")],
     model: Model = "bundled",
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
     out: Out = Path("reconstructed"),
     grid: Grid = False,
@@ -247,6 +252,60 @@ def reconstruct(
     save(images, [picture.stem for picture in pictures], out, grid)
 
 
+@app.command()
+@taking(sampling, conditions)
+def vary(
+    settings: dict[str, Any],
+    image: Annotated[Path, Argument(metavar="IMAGE", help="The picture.")],
+    share: Annotated[
+        float, Option(help="How much is painted anew, spread over the picture.", min=0.0, max=1.0)
+    ] = 0.5,
+    model: Model = "bundled",
+    size: Annotated[
+        str | None, Option(metavar="HxW", help="Height x width, or as the picture.")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "float32",
+    out: Out = Path("varied"),
+    grid: Grid = False,
+) -> None:
+    """Paints variations of a picture: some of it stays, the rest is painted anew.
+
+    \b
+    Example: six variations that keep two thirds, side by side.
+      taming vary photo.png --share 0.33 --seeds 0-5 --grid --out varied.png
+    """
+    shape = None if size is None else parse_size(size)
+    pipeline = open_model(model, device, precision)
+    if is_published(pipeline):
+        raise ValueError(f"{model} paints in one order, and completes only what lies behind")
+    with progress_bar("varying") as progress:
+        images = pipeline.vary(image, share, size=shape, progress=progress, **settings)
+    save(images, settings["seeds"], out, grid)
+
+
+@app.command()
+@taking(conditions)
+def repaint(
+    settings: dict[str, Any],
+    picture: Annotated[Path, Argument(metavar="PNG", help="A picture that was painted.")],
+    model: Model = "bundled",
+    device: Device = "auto",
+    precision: Precision = "float32",
+    out: Out = Path("repainted"),
+) -> None:
+    """Paints a picture again, bit for bit, from what its PNG says of how it was made.
+
+    Conditions of more than a megabyte are not in the file and have to be given again.
+
+    \b
+    Example:
+      taming repaint painted/0003.png --model runs/mine --out again.png
+    """
+    image = open_model(model, device, precision).repaint(picture, **settings)
+    save([image], [picture.stem], out, grid=False)
+
+
 def is_published(pipeline: object) -> "TypeIs[PrefixPipeline]":
     """Whether it is a second stage of the published design."""
     from taming.prefix_pipeline import PrefixPipeline
@@ -255,11 +314,4 @@ def is_published(pipeline: object) -> "TypeIs[PrefixPipeline]":
 
 
 def open_model(model: str, device: str, precision: str) -> "Pipeline | PrefixPipeline":
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device '{device}' cannot be used here ({reason}); try cpu") from error
     return taming.load(model, device=device, precision=precision)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
-from taming.cli_options import Words
+from taming.cli_options import Device, Words
 from taming.console import progress_bar
 
 app = typer.Typer()  # its commands are merged into those of cli.py
@@ -41,15 +41,19 @@ def train(
       taming train --resume runs/small
     """
     config = read_config(words, resume)
+    from taming.training import is_first_process
     from taming.training import train as run
 
-    print(run(config, resume=resume, dry_run=dry_run, name=name))
+    folder = run(config, resume=resume, dry_run=dry_run, name=name)
+    if is_first_process():
+        print(folder)
 
 
 @app.command()
 def encode(
     words: Words = None,
     out: Annotated[Path | None, Option("--out", "-o", help="Folder of the shards.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Writes the codes that second-stage training reads.
 
@@ -64,7 +68,7 @@ def encode(
     from taming.training import encode as encode_sets
 
     with progress_bar("encoding") as progress:
-        print(encode_sets(config, out, progress))
+        print(encode_sets(config, out, progress, device))
 
 
 def read_config(words: Iterable[str] | None, resume: Path | None = None) -> Any:

@@ -7,6 +7,7 @@ depends on its own seed and never on its neighbours. It knows no second stage an
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.provenance import attach, describe_tensor, read_record, restore_tensor
 from taming.sampling import UNKNOWN
+from taming.transformer.prepared import shares_scales
 
 Size = tuple[int, int]
 Progress = Callable[[int, int], None]  # done, in all
@@ -85,20 +88,32 @@ class Painter(ABC):
         return self.paint(known=(image, mask), size=size or own, **options)
 
     def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
-        """The picture `factor` times as large. Options are those of `paint`."""
+        """The picture `factor` times as large, whatever its size. Options are those of `paint`."""
         pixels = as_image(image)
-        size = (pixels.shape[0] * factor, pixels.shape[1] * factor)
-        return self.paint(lowres=pixels, size=size, **options)
+        height, width = pixels.shape[:2]
+        # Its last pixels are repeated until the result has whole cells, and cut off again.
+        cell = self.first_stage.downsample_factor
+        below, beside = (-side % (cell // math.gcd(cell, factor)) for side in (height, width))
+        padded = np.pad(pixels, ((0, below), (0, beside), (0, 0)), mode="edge")
+        size = (padded.shape[0] * factor, padded.shape[1] * factor)
+        painted = self.paint(lowres=padded, size=size, **options)
+        return [cropped(picture, (height * factor, width * factor)) for picture in painted]
 
     def reconstruct(self, images: Any | Sequence[Any]) -> list[Image.Image]:
-        """Pictures through the codebook and back: the limit of what this model can paint."""
+        """Pictures through the codebook and back: the limit of what this model can paint.
+
+        They may be of any size.
+        """
         sources = images if isinstance(images, list | tuple) else [images]
         results = []
         for source in sources:
-            pixels = self._for_first_stage(to_float(as_image(source)))
+            image = to_float(as_image(source))
+            height, width = image.shape[-2:]
+            below, beside = (-side % self.first_stage.downsample_factor for side in (height, width))
+            pixels = F.pad(self._for_first_stage(image), (0, beside, 0, below), mode="replicate")
             with torch.inference_mode():
                 decoded = self.prepared.decode(self.prepared.encode(pixels).z_q)
-            results.append(Image.fromarray(to_uint8(decoded)[0]))
+            results.append(Image.fromarray(to_uint8(decoded[..., :height, :width])[0]))
         return results
 
     def repaint(self, source: Any, **conditions: Any) -> Image.Image:
@@ -123,7 +138,8 @@ class Painter(ABC):
             if describe_tensor(value)["sha256"] != kept.get("sha256"):
                 raise ValueError(f"{name} is not the one that {source} was painted from")
         codes = restore_tensor(record["codes"], "codes") if record["codes"] else None
-        return self._paint(settings, values, codes, [record["seed"]], None)[0]
+        picture = self._paint(settings, values, codes, [record["seed"]], None)[0]
+        return cropped(picture, record["crop"]) if "crop" in record else picture
 
     # ---- what a subclass says -------------------------------------------------------------------
 
@@ -149,8 +165,12 @@ class Painter(ABC):
         """Codes (B, h, w), one picture for each generator."""
 
     def _at_once(self, codes: Tensor | None, grid: Size) -> int:
-        """How many pictures are drawn in one batch."""
-        return PICTURES_AT_ONCE
+        """How many pictures are drawn in one batch; none may depend on its neighbours."""
+        return 1 if self._is_shared else PICTURES_AT_ONCE
+
+    @cached_property
+    def _is_shared(self) -> bool:
+        return shares_scales(self.model)
 
     # ---- the one way to paint -------------------------------------------------------------------
 
@@ -231,27 +251,17 @@ class Painter(ABC):
         return meet_rim(images, known[:3], Known.mask(known), reach).clamp(-1.0, 1.0)
 
 
+def cropped(picture: Image.Image, size: Sequence[int]) -> Image.Image:
+    """The upper left of a painted picture, H x W, of which its record tells."""
+    height, width = size
+    if picture.size == (width, height):
+        return picture
+    record = read_record(picture) | {"crop": [height, width]}
+    return attach(picture.crop((0, 0, width, height)), record)
+
+
 def floats(values: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: None if value is None else float(value) for name, value in values.items()}
-
-
-def stretch(one: Size, other: Size) -> float:
-    """How far two shapes differ: |log| of the ratio of their aspects."""
-    return abs(float(np.log(one[0] * other[1] / (one[1] * other[0]))))
-
-
-def fitting_size(shape: Size, sizes: Sequence[Size], factor: int) -> Size:
-    """A size to paint a map of this shape in, at the scale trained on; a trained size if near.
-
-    The short side is that of the trained size nearest in shape; a longer picture is painted in
-    windows, so that nothing of the map is lost or squeezed.
-    """
-    near = min(sizes, key=lambda size: stretch(size, shape))
-    if stretch(near, shape) < 0.1:
-        return near
-    scale = min(near) / min(shape) / factor
-    height, width = (max(1, round(side * scale)) * factor for side in shape)
-    return height, width
 
 
 def shape_of(source: Any) -> Size | None:

@@ -18,7 +18,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from taming.cond_stage.sources import as_image, to_float
+from taming.cond_stage.sizes import fitting_window
+from taming.cond_stage.sources import as_image, resize, to_float
 from taming.first_stage.vqgan import VQModel
 from taming.painting import (
     Painter,
@@ -26,10 +27,8 @@ from taming.painting import (
     Size,
     as_seeds,
     as_size,
-    fitting_size,
     floats,
     shape_of,
-    stretch,
 )
 from taming.sampling import UNKNOWN, Filters, Window, sample_windows, spread_orders
 from taming.transformer.decoder import Branch, Decoder, Guides
@@ -104,11 +103,11 @@ class Pipeline(Painter):
             raise ValueError(f"{len(records)} records with {len(seeds)} seeds; give each its own")
         decided, grid = _settings(size, **settings), self.grid(size)
         known = [self._known_codes(values, grid) for values in records]  # each (1, h, w)
-        counts = [int((codes != UNKNOWN).sum()) for codes in known]
+        kept = [codes != UNKNOWN for codes in known]
         pictures: list[Image.Image] = []
         while (first := len(pictures)) < len(records):
-            # Pictures drawn together know equally many cells.
-            ends = (n for n in range(first, len(records)) if counts[n] != counts[first])
+            # Pictures drawn together know the same cells, also in each window.
+            ends = (n for n in range(first, len(records)) if not kept[n].equal(kept[first]))
             last = min(next(ends, len(records)), first + self._at_once(None, grid))
             some = records[first:last]
             painted = self._draw_stacked(
@@ -128,6 +127,7 @@ class Pipeline(Painter):
         image: Any,
         share: float = 0.5,  # of the codes to paint anew, in (0, 1]
         *,
+        size: Size | int | None = None,  # H x W; None: that of the picture
         seeds: int | Iterable[int] = 0,
         steps: int | None = STEPS,
         guidance: Guidance = 1.0,
@@ -140,10 +140,10 @@ class Pipeline(Painter):
         """Variations: a share of the codes, spread over the picture, painted anew."""
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}; give a number above 0 and up to 1")
-        pixels = as_image(image)
-        values, size = self._read(conditions, pixels.shape[:2])
-        codes = self.prepared.indices(self._for_first_stage(to_float(pixels)))[0]  # (h, w)
-        settings = _settings(size, steps, guidance, temperature, top_k, top_p, share)
+        pixels = to_float(as_image(image))
+        values, shape = self._read(conditions, tuple(pixels.shape[1:]) if size is None else size)
+        codes = self.prepared.indices(self._for_first_stage(resize(pixels, shape)))[0]  # (h, w)
+        settings = _settings(shape, steps, guidance, temperature, top_k, top_p, share)
         return self._paint(settings, values, codes, as_seeds(seeds), progress)
 
     # ---- conditions to codes --------------------------------------------------------------------
@@ -165,6 +165,11 @@ class Pipeline(Painter):
         model = self._second_stage()
         given = {name: source for name, source in conditions.items() if source is not None}
         strangers = sorted(set(given) - set(model.conditions))
+        if "window" in strangers:
+            raise ValueError(
+                "window is a setting of published second stages; this one has one way to paint "
+                "large pictures, leave it out"
+            )
         if strangers:
             raise ValueError(
                 f"this model does not paint from {', '.join(strangers)}; it was trained with "
@@ -182,7 +187,8 @@ class Pipeline(Painter):
             blank = model.conditions[name].blank(model.sizes[0])
             shape = shape_of(source) if blank.shape[-2:] == model.sizes[0] else None
             if shape is not None:  # a sentence, a class, a list of joints: these have no shape
-                return fitting_size(shape, model.sizes, model.downsample_factor)
+                condition = model.conditions[name]
+                return condition.fitting_size(shape, model.sizes, model.downsample_factor)
         return model.sizes[0]
 
     def _draw(
@@ -231,17 +237,13 @@ class Pipeline(Painter):
         return super()._settled(images, values)
 
     def _at_once(self, codes: Tensor | None, grid: Size) -> int:
-        """Cells forgotten at random are not equally many in each window."""
+        """Cells that are forgotten at random are not equally many in each window."""
         alone = codes is not None and self._window(grid) != grid
         return 1 if alone else super()._at_once(codes, grid)
 
     def _window(self, grid: Size) -> Size:
-        """The grid to paint this one in: its own where it fits, else the nearest trained one."""
-        grids = [self._second_stage().grid(size) for size in self._second_stage().sizes]
-        inside = [each for each in grids if grid[0] <= each[0] and grid[1] <= each[1]]
-        if inside:
-            return grid
-        return min(grids, key=lambda each: stretch(each, grid))
+        model = self._second_stage()
+        return fitting_window(grid, [model.grid(size) for size in model.sizes])
 
 
 def _settings(

@@ -24,6 +24,7 @@ from torch import Tensor
 from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
+from taming.cond_stage.sizes import fitting_size, fitting_window
 from taming.cond_stage.sources import to_pixels
 from taming.data.published_batch import one_plane_each
 from taming.painting import (
@@ -32,16 +33,15 @@ from taming.painting import (
     Size,
     as_seeds,
     as_size,
-    fitting_size,
     floats,
     shape_of,
-    stretch,
 )
 from taming.sampling import UNKNOWN, Filters, Window, WindowRule, published_visits, sample_sequence
 from taming.transformer.gpt_decoder import PreparedGPT
 from taming.transformer.net2net import Net2NetTransformer
 
 ANY_ORDER = "train the any-order model (taming.transformer.multi_task) for that"
+SETTINGS = ("guidance", "steps")  # of that one
 
 
 class PrefixPipeline(Painter):
@@ -135,12 +135,9 @@ class PrefixPipeline(Painter):
         return height, width
 
     def _window(self, grid: Size) -> Size:
-        """The grid to paint this one in: its own where it fits, else the nearest trained one."""
         factor = self.first_stage.downsample_factor
         grids = [(height // factor, width // factor) for height, width in self.sizes]
-        if any(grid[0] <= each[0] and grid[1] <= each[1] for each in grids):
-            return grid
-        return min(grids, key=lambda each: stretch(each, grid))
+        return fitting_window(grid, grids)
 
     def _read(
         self, conditions: Mapping[str, Any], size: Size | int | None
@@ -149,11 +146,16 @@ class PrefixPipeline(Painter):
         if self.model.cond_stage_key == "lr" and "edges" in given:
             given["lowres"] = given.pop("edges")  # drawings came under the key of small pictures
         strangers = sorted(set(given) - set(self.conditions))
+        settings = [name for name in strangers if name in SETTINGS]
+        if settings:
+            raise ValueError(
+                f"{' and '.join(settings)} cannot be set: this model paints one code at a time, "
+                f"without guidance; {ANY_ORDER}"
+            )
         if strangers:
             raise ValueError(
                 f"this model does not paint from {', '.join(strangers)}; it takes "
-                f"{', '.join(self.conditions)} and one code at a time, without guidance; for more, "
-                f"{ANY_ORDER}"
+                f"{', '.join(self.conditions)}; for more, {ANY_ORDER}"
             )
         if size is not None:
             shape = as_size(size)

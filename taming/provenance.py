@@ -64,11 +64,15 @@ def attach(image: Image.Image, record: Mapping[str, Any]) -> Image.Image:
     return image
 
 
+def check_is_png(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: pictures are saved with what made them, as PNG; name it .png")
+
+
 def save_png(image: Image.Image, path: str | Path) -> Path:
     """Write a picture with its record, atomically."""
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: pictures are saved with what made them, as PNG; name it .png")
+    check_is_png(path)
     info = PngInfo()
     text = _joined(image) or ""
     for number, start in enumerate(range(0, len(text), PIECE)):

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import taming
 from taming import cli
-from taming.cli_options import parse_guidance, parse_seeds, parse_size
+from taming.cli_options import parse_guidance, parse_seeds, parse_size, usable_device
 
 COMMANDS = ["train", "encode", "paint", "complete", "upscale", "reconstruct", "worlds", "convert"]
-COMMANDS += ["scenes", "annotate", "evaluate"]
+COMMANDS += ["scenes", "annotate", "evaluate", "vary", "repaint"]
 
 
 class FakePipeline:
@@ -158,6 +158,64 @@ def test_a_mask_needs_its_picture(
 ) -> None:
     assert run("paint", "--mask", "m.png") == 2
     assert "--known" in spoken(capsys)
+
+
+def test_other_formats_are_refused_before_anything_is_painted(
+    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["paint"], ["upscale", "a.png"], ["reconstruct", "a.png"]):
+        assert run(*words, "--out", str(tmp_path / "x.jpg")) == 2
+        assert "name it .png" in spoken(capsys)
+    assert pipeline.calls == []
+
+
+def test_a_folder_of_maps_may_hold_a_table_of_their_names(
+    pipeline: FakePipeline, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in ("0001.png", "0002.npy", "label_names.json"):
+        (maps / name).touch()
+    assert run("paint", "--labels", str(maps), "--out", str(tmp_path / "out")) == 0
+    assert [each["labels"].name for _, _, each in pipeline.calls] == ["0001.png", "0002.npy"]
+    pipeline.calls.clear()
+    assert run("paint", "--pose", str(maps), "--out", str(tmp_path / "out")) == 0
+    assert [each["pose"].name for _, _, each in pipeline.calls] == ["label_names.json"]
+
+
+def test_variations_pass_on_how_much_is_painted_anew(
+    pipeline: FakePipeline, tmp_path: Path
+) -> None:
+    words = ["a.png", "--share", "0.3", "--seeds", "0,4", "--size", "64x96", "--depth", "d.png"]
+    assert run("vary", *words, "--out", str(tmp_path)) == 0
+    ((name, values, settings),) = pipeline.calls
+    assert (name, values) == ("vary", (Path("a.png"), 0.3))
+    assert settings["size"] == (64, 96)
+    assert settings["depth"] == Path("d.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000.png", "0004.png"]
+
+
+def test_a_picture_is_painted_again_under_its_name(
+    pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def repaint(source: Path, **given: Any) -> Image.Image:
+        told.append((source, given))
+        return Image.new("RGB", (4, 6))
+
+    monkeypatch.setattr(pipeline, "repaint", repaint, raising=False)
+    assert run("repaint", "old/0003.png", "--labels", "l.png", "--out", str(tmp_path)) == 0
+    assert told == [(Path("old/0003.png"), {"labels": Path("l.png")})]
+    assert [path.name for path in tmp_path.iterdir()] == ["0003.png"]
+
+
+@pytest.mark.parametrize("has_card", [False, True])
+def test_the_graphics_card_is_used_where_there_is_one(
+    has_card: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_card)
+    assert usable_device("auto") == ("cuda" if has_card else "cpu")
 
 
 def test_a_device_that_is_not_there_is_one_sentence(

@@ -70,6 +70,20 @@ def test_a_lighter_model_paints_the_same_picture_again(kind, precision, request)
 
 
 @needs_packing
+@pytest.mark.parametrize("kind", ["published", "any_order"])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_pictures_of_a_lighter_model_do_not_depend_on_their_neighbours(
+    kind, precision, request
+) -> None:
+    model = taming.load(request.getfixturevalue(kind), precision=precision)
+    together = model.paint(seeds=range(3))
+    for seed, picture in enumerate(together):
+        alone = model.paint(seeds=seed)[0]
+        assert np.array_equal(np.asarray(picture), np.asarray(alone))
+        assert np.array_equal(np.asarray(model.repaint(picture)), np.asarray(picture))
+
+
+@needs_packing
 def test_int8_is_refused_for_a_first_stage(tmp_path, published_stage) -> None:
     section = published_stage("none")["params"]["first_stage_config"]
     with pytest.raises(ValueError, match=r'"int8" is for second stages.*"bf16"'):

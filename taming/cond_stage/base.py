@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-Size = tuple[int, int]
+from taming.cond_stage.sizes import Size, fitting_size
+
 HIDDEN = 64  # channels between the patches of a control encoder
 
 
@@ -65,6 +66,10 @@ class Condition(nn.Module, ABC):
     @abstractmethod
     def blank(self, size: Size) -> Tensor:
         """A value of the right shape and type, to fill the place of an absent one in a batch."""
+
+    def fitting_size(self, shape: Size, trained: Sequence[Size], factor: int) -> Size:
+        """The size to paint in from a source of this shape, in multiples of `factor`."""
+        return fitting_size(shape, trained, factor)
 
     @abstractmethod
     def embed(self, values: Tensor, grid: Size | None = None) -> Tensor:

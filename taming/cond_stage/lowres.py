@@ -10,7 +10,7 @@ null space of shrinking: Wang et al. 2022 (arXiv 2212.00490), section 3.1.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
+from taming.cond_stage.sizes import stretch
 from taming.cond_stage.sources import as_image, describe, resize, to_float, to_pixels
 
 ROUNDS = 2  # enlarging and shrinking again is the identity but nearly
@@ -27,7 +28,7 @@ ROUNDS = 2  # enlarging and shrinking again is the identity but nearly
 def enlarge(small: Tensor, size: Size) -> Tensor:
     """(3, h', w') -> (4, H, W): the picture at full size and a plane of log2(factor) / 3."""
     height, width = size
-    factor = math.sqrt(height * width / (small.shape[-2] * small.shape[-1]))
+    factor = _enlargement((int(small.shape[-2]), int(small.shape[-1])), size)
     plane = small.new_full((1, height, width), math.log2(factor) / 3.0)
     return torch.cat([resize(small, size), plane])
 
@@ -54,22 +55,37 @@ class LowRes(ControlCondition):
     def read(self, source: Any, size: Size) -> Tensor:
         """A picture `min_factor` to `max_factor` times smaller than `size`, of the same shape."""
         small = to_float(as_image(source))  # (3, h', w')
-        tall, wide = size[0] / small.shape[-2], size[1] / small.shape[-1]
-        factor = math.sqrt(tall * wide)
-        seen = f"{describe(source)} is {small.shape[-2]}x{small.shape[-1]}"
-        # Half a pixel of rounding in the small picture is as far as two ratios may honestly differ.
-        if abs(math.log(tall / wide)) > math.log1p(1.0 / min(small.shape[-2:])) + 1e-6:
+        shape = (int(small.shape[-2]), int(small.shape[-1]))
+        seen = f"{describe(source)} is {shape[0]}x{shape[1]}"
+        if not _is_same_shape(shape, size):
+            fits = self._enlargements(shape, self.downsample_factor)
+            near = min(fits, key=lambda each: _apart(each, size), default=None)
             raise ValueError(
-                f"{seen}, of another shape than the {size[0]}x{size[1]} asked for; "
-                f"crop it, or ask for {round(small.shape[-2] * factor)}x"
-                f"{round(small.shape[-1] * factor)}"
+                f"{seen}, of another shape than the {size[0]}x{size[1]} asked for; crop it"
+                + (f", or ask for {near[0]}x{near[1]}" if near else "")
             )
+        factor = _enlargement(shape, size)
         if not self.min_factor * 0.95 <= factor <= self.max_factor * 1.05:
             raise ValueError(
                 f"{seen}, which makes {size[0]}x{size[1]} an enlargement by {factor:.2f}; this "
                 f"model enlarges by {self.min_factor:g} to {self.max_factor:g}, change the size"
             )
         return enlarge(small, size)
+
+    def fitting_size(self, shape: Size, trained: Sequence[Size], factor: int) -> Size:
+        """Enlarged without a change of shape, as nearly as can be to what was trained."""
+        near = super().fitting_size(shape, trained, factor)
+        fits = self._enlargements(shape, factor)
+        return min(fits, key=lambda each: _apart(each, near), default=near)
+
+    def _enlargements(self, shape: Size, multiple: int) -> list[Size]:
+        """All sizes in multiples of this that a picture of this shape can be enlarged to."""
+        first = math.ceil(shape[0] * self.min_factor / multiple)
+        last = math.floor(shape[0] * self.max_factor / multiple)
+        heights = [multiple * n for n in range(first, last + 1)]
+        ratio = shape[1] / shape[0]
+        sizes = [(high, max(1, round(high * ratio / multiple)) * multiple) for high in heights]
+        return [size for size in sizes if _is_same_shape(shape, size)]
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         """Shrinks the picture by a drawn factor: half the time 2, 4 or 8, else anything between."""
@@ -98,6 +114,21 @@ class LowRes(ControlCondition):
         """The small picture as its own pixels, enlarged without smoothing."""
         small = resize(value[:3], _small_size(value))
         return to_pixels(F.interpolate(small[None], value.shape[-2:], mode="nearest-exact")[0])
+
+
+def _enlargement(small: Size, size: Size) -> float:
+    """By how much, along one side."""
+    return math.sqrt(size[0] * size[1] / (small[0] * small[1]))
+
+
+def _is_same_shape(small: Size, size: Size) -> bool:
+    """Half a pixel of rounding in the small picture is as far as ratios may honestly differ."""
+    return stretch(small, size) <= math.log1p(1.0 / min(small)) + 1e-6
+
+
+def _apart(one: Size, other: Size) -> float:
+    """How far two sizes differ in area: |log| of the ratio."""
+    return abs(math.log(one[0] * one[1] / (other[0] * other[1])))
 
 
 def _small_size(value: Tensor) -> Size:

@@ -117,11 +117,13 @@ class InOrder(Sampler[list[Index]]):
             # Spread over the set: neighbours in a sequence of frames look alike.
             chosen = np.linspace(0, lengths[number] - 1, count).round().astype(int)
             pools.setdefault(size, []).extend((chosen + offsets[number]).tolist())
-        self.batches = [
+        every = [
             [(index, 0) for index in pool[start : start + batch_size]]
             for pool in pools.values()
             for start in range(0, len(pool), batch_size)
-        ][rank::replicas]
+        ]
+        # No device may be left without: where there are few batches, some see the first again.
+        self.batches = every[rank::replicas] or every[:1]
 
     def __len__(self) -> int:
         return len(self.batches)

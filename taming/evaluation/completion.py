@@ -1,8 +1,9 @@
 """Half-finished pictures: is what was kept still there, does the rest fit, and does it vary?
 
 What is compared is always the true picture with something else in its hole: the reconstruction, a
-sample, or the sample of another record. The perceptual distance is divided by the share of the
-picture that was filled, so that holes of all sizes count alike.
+sample, or the sample of another record. The pipeline moves its samples to the rim of the hole; so
+are the others, by the same rule. The perceptual distance is divided by the share of the picture
+that was filled, so that holes of all sizes count alike.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from taming.cond_stage.holes import meet_rim
 from taming.cond_stage.known import Known
+from taming.data.transforms import to_image
 from taming.evaluation.measures import derangement
 from taming.evaluation.networks import Eyes
 from taming.evaluation.records import HeldOut, Record, samples, to_picture
 from taming.evaluation.report import Row
+from taming.first_stage.vqgan import VQModel
+from taming.painting import RIM_CELLS
 
 KEPT = "kept pixels that are exact"
 AROUND = 4  # pixels on either side of the rim, whose steps those across it are compared with
@@ -65,6 +70,7 @@ def compared(
     reconstructed: Sequence[Image.Image],
     sampled: Sequence[Image.Image],
     again: Sequence[Image.Image],  # the same records with other seeds
+    reach: float,  # of `rims_met`
     seed: int = 0,
 ) -> Completed:
     shuffle = derangement(len(records), seed)
@@ -72,9 +78,9 @@ def compared(
     holes = [record.asked["known"] for record in records]
     sources = {
         "true": true,
-        "reconstructed": filled(true, reconstructed, holes),
+        "reconstructed": rims_met(true, reconstructed, holes, reach),
         "sampled": filled(true, sampled, holes),
-        "shuffled": filled(true, [sampled[n] for n in shuffle], holes),
+        "shuffled": rims_met(true, [sampled[n] for n in shuffle], holes, reach),
     }
     shares = np.array([1.0 - hole.mean() for hole in holes])
     apart = {
@@ -125,6 +131,25 @@ def filled(
         Image.fromarray(np.where(hole[..., None], np.asarray(one), np.asarray(other)))
         for one, other, hole in triples
     ]
+
+
+def reach_of(first_stage: VQModel) -> float:
+    """How far behind a rim the pipeline moves what it paints, in pixels."""
+    return RIM_CELLS * first_stage.downsample_factor
+
+
+def rims_met(
+    true: Sequence[Image.Image],
+    others: Sequence[Image.Image],
+    holes: Sequence[Mask],
+    reach: float,  # pixels
+) -> list[Image.Image]:
+    """As `filled`, without an edge between: see `meet_rim`."""
+    met = []
+    for one, other, hole in zip(true, others, holes, strict=True):
+        painted, image = (to_image(np.asarray(picture)) for picture in (other, one))
+        met.append(to_picture(meet_rim(painted[None], image, torch.from_numpy(hole), reach)[0]))
+    return met
 
 
 def kept_exactly(

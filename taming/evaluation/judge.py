@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -49,6 +49,10 @@ class Reader(Protocol):
         ...
 
 
+class NoJudge(ValueError):
+    """A judge that there cannot be; the message says why."""
+
+
 @dataclass(frozen=True)
 class JudgeConfig:
     """Everything a judge is built and trained from."""
@@ -75,12 +79,12 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         step = STEM * 2 ** (len(self.widths) - 1)
         if self.size[0] % step or self.size[1] % step:
-            raise ValueError(
+            raise NoJudge(
                 f"a judge of {len(self.widths)} widths takes sides that are multiples of {step}, "
                 f"not {self.size[0]}x{self.size[1]}"
             )
         if self.task in ("labels", "class_label") and not self.names:
-            raise ValueError(f"a judge of {self.task} needs their names")
+            raise NoJudge(f"a judge of {self.task} needs their names")
 
 
 class Block(nn.Module):
@@ -186,5 +190,5 @@ class Judge(nn.Module, ABC):
     def each(self, readings: Tensor, targets: Tensor) -> Tensor: ...
 
     @torch.no_grad()
-    def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:
-        """Takes the mean of true, central samples of the training split."""
+    def settle(self, truths: Iterable[Mapping[str, Any]]) -> None:
+        """Takes the mean of true samples of the training split."""

@@ -13,8 +13,8 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from taming.data.batch import NO_CLASS, collate
 from taming.data.datamodule import ImageData
 from taming.data.image_list import ImageList
-from taming.evaluation.judge import Judge, JudgeConfig
+from taming.evaluation.judge import Judge, JudgeConfig, NoJudge
 from taming.evaluation.judges import (
     CONFIG,
     build_judge,
@@ -109,13 +109,31 @@ def open_data(config: JudgeConfig) -> ImageData:
     return ImageData([entry], seed=config.seed)
 
 
+def judge_config(task: str, path: Path, size: tuple[int, int], **settings: Any) -> JudgeConfig:
+    """The config of a judge, with what its set says of itself: names, pictures, the mark."""
+    plain = JudgeConfig(
+        task=task,  # pyright: ignore[reportArgumentType]
+        path=str(path),
+        size=size,
+        names=("any",),
+        **settings,
+    )
+    data = open_data(plain)
+    return replace(
+        plain,
+        names=vocabulary(data, task),
+        pictures=len(data.train),
+        annotated=mark_of(data.train.sets[0]),
+    )
+
+
 def train_judge(config: JudgeConfig, lessons: Lessons, progress: Progress | None = None) -> Judge:
-    """A judge that has learned from the lessons that have what it reads."""
+    """A judge that has learned from the lessons that have what it reads; NoJudge: none has."""
     torch.manual_seed(config.seed)
     judge = build_judge(config)
     usable = lessons.having(judge.annotation)
     if not usable:
-        raise ValueError(f"{config.path} has nothing from which a judge learns {config.task}")
+        raise NoJudge(f"{config.path} has nothing from which a judge learns {config.task}")
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: _rate(n, config.steps))
     generator = torch.Generator().manual_seed(config.seed)
@@ -135,23 +153,23 @@ def train_judge(config: JudgeConfig, lessons: Lessons, progress: Progress | None
             progress(step, config.steps)
         if step % LOGGED == 0:
             logger.info("judge of %s: step %d, loss %.3f", config.task, step, late)
-    judge.settle([sample for sample in lessons.typical if has(sample, judge.annotation)])
+    typical = [sample for sample in lessons.typical if has(sample, judge.annotation)]
+    # What is rare in a set may be in none of them.
+    judge.settle(typical or (restored(lessons.samples[n]) for n in usable))
     return judge.eval().requires_grad_(False)
 
 
 def judge_of(
-    folders: Sequence[Path],
+    folder: Path,
     config: JudgeConfig,
     lessons: Callable[[], Lessons],
     progress: Progress | None = None,
 ) -> Judge:
-    """The judge of this config; if no folder has it yet, it is trained and saved in the last."""
-    homes = [folder / home_of(config) for folder in folders]
-    for home in homes:
-        if (home / CONFIG).is_file():
-            return load_judge(home)
-    save_judge(train_judge(config, lessons(), progress), homes[-1])
-    return load_judge(homes[-1])
+    """The judge of this config; if the folder does not have it yet, it is trained and saved."""
+    home = folder / home_of(config)
+    if not (home / CONFIG).is_file():
+        save_judge(train_judge(config, lessons(), progress), home)
+    return load_judge(home)
 
 
 def home_of(config: JudgeConfig) -> str:
@@ -175,7 +193,7 @@ def mark_of(part: ImageList) -> str:
     elif root.is_dir():
         # A report may lie in the folder of the set; it says nothing of the pictures.
         told_in = [path for path in root.glob("*.json") if path.name != "report.json"]
-        maps = [path for folder in ANNOTATED for path in (root / folder).glob("*")]
+        maps = [path for folder in ANNOTATED for path in (root / folder).rglob("*")]
         for path in sorted(path for path in [*told_in, *maps] if path.is_file()):
             told.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
             if path.suffix == ".json":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class DepthJudge(Judge):
         return torch.tensor([spearman(*pair) for pair in zip(readings, targets, strict=True)])
 
     @torch.no_grad()
-    def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:
+    def settle(self, truths: Iterable[Mapping[str, Any]]) -> None:
         self.mean.copy_(torch.stack([sample["depth"] for sample in truths]).mean(dim=0))
 
 
@@ -156,7 +156,7 @@ class PoseJudge(Judge):
         return -(apart * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
 
     @torch.no_grad()
-    def settle(self, truths: Sequence[Mapping[str, Any]]) -> None:
+    def settle(self, truths: Iterable[Mapping[str, Any]]) -> None:
         joints = torch.stack([sample["keypoints"][0] for sample in truths])  # (N, 19, 3)
         shown = (joints[..., 2:] > 0).float()
         self.mean.copy_((joints[..., :2] * shown).sum(0) / shown.sum(0).clamp(min=1))

@@ -9,6 +9,7 @@ has seen the perceptual distance in training: compare it with others of its kind
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,17 +91,25 @@ def ssim_of(images: Tensor, others: Tensor) -> Tensor:
     return values.reshape(-1)
 
 
-def inception_distance(true: Sequence[Image.Image], others: Sequence[Image.Image]) -> float:
-    """FID as published, through torchmetrics; Unavailable where its weights are not to be had."""
+def open_inception() -> Any:
+    """FID as published, by torchmetrics; Unavailable where its weights are not to be had."""
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
-        metric = FrechetInceptionDistance(feature=2048, normalize=True)
+        return FrechetInceptionDistance(feature=2048, normalize=True)
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise Unavailable(
             f"FID on Inception is left out: it needs torch-fidelity and its weights ({reason})"
         ) from error
+
+
+def inception_distance(
+    metric: Any,  # as `open_inception` gives it
+    true: Sequence[Image.Image],
+    others: Sequence[Image.Image],
+) -> float:
+    metric.reset()
     for is_true, pictures in ((True, true), (False, others)):
         for batch in batches(pictures):
             metric.update(batch * 0.5 + 0.5, real=is_true)

@@ -88,13 +88,17 @@ class HeldOut:
 
 
 def own_sets(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sets that a run's config names, if all of them are on this machine."""
+    """The sets that a run's config names; ValueError if one of them is not on this machine."""
     params = (config.get("data") or {}).get("params") or {}
     found = []
     for entry in params.get("sets") or []:
         entry = {"path": entry} if isinstance(entry, str) else dict(entry)
-        if not expanded(entry["path"]).exists():
-            return []
+        path = expanded(entry["path"])
+        if not path.exists():
+            raise ValueError(
+                f"{path} does not exist, a set that the run's config names; put it there "
+                f"({VARIABLE} names the folder of data), or name sets with --data"
+            )
         # Whole pictures: crops at random scales are for training.
         size = entry.get("size") or params.get("size")
         found.append(entry | {"scale": [1.0, 1.0], "weight": None, "size": size})

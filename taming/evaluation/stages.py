@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from taming.evaluation.distribution import (
     precision_recall,
 )
 from taming.evaluation.figures import sample_sheet
-from taming.evaluation.networks import NETWORK, Unavailable, inception_distance
+from taming.evaluation.networks import NETWORK, inception_distance, open_inception
 from taming.evaluation.obedience import Judged, judged
 from taming.evaluation.reaches import ALONE, EXCESS, KERNEL, PAIRED
 from taming.evaluation.reconstruction import code_rows, measured, reconstruct
@@ -171,7 +171,14 @@ def enlarging(subject: Subject, held: HeldOut) -> Answer:
         sampled = subject.sampled(held, task, records)
         reconstructed = subject.reconstructed(held, [record.index for record in records])
         found = superresolution.compared(
-            held.name, factor, subject.eyes, records, reconstructed, sampled, subject.plan.seed
+            held.name,
+            factor,
+            subject.eyes,
+            records,
+            reconstructed,
+            sampled,
+            subject.conditions["lowres"].settle,
+            subject.plan.seed,
         )
         answers.add(found.rows, len(records))
         answers.show(task, records, reconstructed, sampled, found.scores)
@@ -187,28 +194,43 @@ def completing(subject: Subject, held: HeldOut) -> Answer:
     again = subject.sampled(held, "known", records, seeds=others)
     reconstructed = subject.reconstructed(held, [record.index for record in records])
     found = completion.compared(
-        held.name, subject.eyes, records, reconstructed, sampled, again, subject.plan.seed
+        held.name,
+        subject.eyes,
+        records,
+        reconstructed,
+        sampled,
+        again,
+        completion.reach_of(subject.painter.first_stage),
+        subject.plan.seed,
     )
     answers.add(found.rows, len(records))
     answers.show("known", records, reconstructed, sampled, found.scores)
     return answers.plain()
 
 
-def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer:
-    """Collections against the reference pictures: the asked ones, their reconstructions, samples.
+class Collections(NamedTuple):
+    """Equally many pictures each, for their number decides how far collections seem apart."""
+
+    reference: list[Image.Image]  # against which the others are held
+    others: dict[str, list[Image.Image]]  # by their column
+    notes: list[str]  # on what is no part of them
+
+
+def collections_of(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Collections:
+    """The reference pictures, the asked ones, their reconstructions, and samples.
 
     Samples are those of tasks of one condition, none of which was given pixels of the true picture.
     No two of them were asked by the same picture: task k of n has the asked pictures i with
     i mod n = k.
     """
-    answers = Answers(subject, held)
     every = {task: subject.records(held, task, len(held.asked)) for task in tasks}
     whole = [task for task in tasks if len(every[task]) == len(held.asked)]
-    for task in (task for task in tasks if task not in whole):
-        answers.notes.append(
-            f"samples of {task.conditions[0]} are no part of the collection on {held.name}: "
-            f"{len(every[task])} of {len(held.asked)} asked pictures have it, which is a selection"
-        )
+    notes = [
+        f"samples of {task.conditions[0]} are no part of the collection on {held.name}: "
+        f"{len(every[task])} of {len(held.asked)} asked pictures have it, which is a selection"
+        for task in tasks
+        if task not in whole
+    ]
     painted: dict[int, Image.Image] = {}
     for place, task in enumerate(whole):
         own = range(place, len(held.asked), len(whole))[: subject.plan.count]
@@ -217,40 +239,53 @@ def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer
         painted |= dict(zip(own, pictures, strict=True))
     mixed = [painted[number] for number in sorted(painted)]
     if 0 < len(mixed) <= NEIGHBOURS:
-        answers.notes.append(f"{len(mixed)} samples on {held.name} are too few for a collection")
+        notes.append(f"{len(mixed)} samples on {held.name} are too few for a collection")
         mixed = []
     reference = subject.true(held, held.reference)
-    piles_of = {
+    others = {
         "true": subject.true(held, held.asked),
         "reconstructed": subject.reconstructed(held, held.asked),
         **({"sampled": mixed} if mixed else {}),
     }
+    number = min(len(reference), *(len(pile) for pile in others.values()))
+    few = {name: pile[:number] for name, pile in others.items()}
+    return Collections(reference[:number], few, notes)
+
+
+def resembling(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer:
+    """How far collections are from the reference pictures."""
+    answers = Answers(subject, held)
+    found = collections_of(subject, held, tasks)
+    answers.notes += found.notes
     with subject.track(f"features of {held.name}") as progress:
-        against = subject.eyes.features(reference, progress)
-        features = {name: subject.eyes.features(pile) for name, pile in piles_of.items()}
-    # Equally many of each, where the number of pictures decides how far collections seem apart.
-    number = min(len(against), *(len(each) for each in features.values()))
-    few = {name: each[:number] for name, each in features.items()}
-    quality = {name: precision_recall(against[:number], each) for name, each in few.items()}
+        against = subject.eyes.features(found.reference, progress)
+        features = {name: subject.eyes.features(pile) for name, pile in found.others.items()}
+    quality = {name: precision_recall(against, each) for name, each in features.items()}
     measures = {
         KERNEL: {name: kernel_distance(against, each) for name, each in features.items()},
         f"Frechet distance on {NETWORK}": {
-            n: frechet_distance(against[:number], e) for n, e in few.items()
+            name: frechet_distance(against, each) for name, each in features.items()
         },
         f"precision on {NETWORK}": {name: each.precision for name, each in quality.items()},
         f"recall on {NETWORK}": {name: each.recall for name, each in quality.items()},
     }
     rows = [Row.of(held.name, "distribution", *each) for each in measures.items()]
-    answers.add(rows, number)
-    try:
-        columns = {
-            name: inception_distance(reference[:number], pile[:number])
-            for name, pile in piles_of.items()
-        }
-        told = f"FID on Inception, {number} pictures"
-        answers.add([Row.of(held.name, "distribution", told, columns)], number)
-    except Unavailable as reason:
-        answers.notes.append(str(reason))
+    answers.add(rows, len(against))
+    return answers.plain()
+
+
+def resembling_on_inception(subject: Subject, held: HeldOut, tasks: Sequence[Task]) -> Answer:
+    """The same collections by the published distance; Unavailable without its network."""
+    metric = open_inception()  # first: a start without it is to cost nothing
+    answers = Answers(subject, held)
+    found = collections_of(subject, held, tasks)
+    columns = {
+        name: inception_distance(metric, found.reference, pile)
+        for name, pile in found.others.items()
+    }
+    number = len(found.reference)
+    told = f"FID on Inception, {number} pictures"
+    answers.add([Row.of(held.name, "distribution", told, columns)], number)
     return answers.plain()
 
 
@@ -276,8 +311,9 @@ def hastening(subject: Subject, held: HeldOut, task: Task) -> Answer:
             np.array([kernel_distance(against, part) for part in features.split(size)])
         )
     fast, slow = distances
-    error = float(np.hypot(*(each.std(ddof=1) / len(each) ** 0.5 for each in distances)))
-    excess = (fast.mean() - slow.mean()) / max(error, 1e-12)
+    # Draws are pairs: the same records with the same seeds, which both find easy or hard.
+    apart = fast - slow
+    excess = apart.mean() / max(apart.std(ddof=1) / len(apart) ** 0.5, 1e-12)
     told = [
         (f"{KERNEL} in {plan.steps} steps", fast.mean()),
         (f"{KERNEL} one code at a time", slow.mean()),

@@ -19,19 +19,17 @@ from torch import Tensor
 from taming.checkpoint import tensor_hash
 from taming.cond_stage.base import Condition
 from taming.evaluation.album import Album
-from taming.evaluation.judge import JudgeConfig, Reader
+from taming.evaluation.judge import JudgeConfig, NoJudge, Reader
 from taming.evaluation.judge_training import (
     Lessons,
     captions_of,
     draw_lessons,
+    judge_config,
     judge_of,
-    mark_of,
     named_in,
-    open_data,
-    vocabulary,
 )
 from taming.evaluation.judges import EdgeReader
-from taming.evaluation.networks import Eyes
+from taming.evaluation.networks import Eyes, Unavailable
 from taming.evaluation.reaches import PAIRS
 from taming.evaluation.reconstruction import reconstruct
 from taming.evaluation.records import HeldOut, Record, Task, records_of, samples
@@ -41,7 +39,7 @@ from taming.painting import Painter
 from taming.pipeline import Pipeline
 from taming.transformer.multi_task import MultiTaskTransformer
 
-READABLE = ("labels", "depth", "pose", "edges", "class_label", "text")
+READABLE = ("labels", "depth", "pose", "edges", "class_label", "text")  # in the order of PAIRS
 PIXEL_GUIDANCE = 1.5  # of conditions that are pixels: half of what is added to 1 elsewhere
 
 
@@ -85,11 +83,11 @@ class Subject:
         sets: Sequence[HeldOut],
         plan: Plan,
         album: Album,
-        judges: Sequence[Path],  # folders; those that are trained go into the last
+        judges: Path,  # their folder; those that it does not have are trained into it
         track: Track,
     ) -> None:
         self.painter, self.sets, self.plan = painter, list(sets), plan
-        self.album, self.judges, self.track = album, list(judges), track
+        self.album, self.judges, self.track = album, judges, track
         self.notes: list[str] = []  # what cannot be asked, and why
         self._lessons: dict[str, Lessons] = {}
         self._readers: dict[tuple[str, str], Reader] = {}
@@ -119,7 +117,7 @@ class Subject:
                 self.notes.append(f"{name} is left out on {held.name}: {lack}")
         pairs = []
         for pair in (pair for pair in PAIRS if set(pair) <= set(alone)):
-            if self._found(held, pair) == 2:
+            if self.found(held, pair) == 2:
                 pairs.append(pair)
             else:
                 self.notes.append(
@@ -140,10 +138,10 @@ class Subject:
                 self.conditions[name].read(told[0], held.size)
             except ImportError as error:
                 return str(error)
-        found = self._found(held, [name])
+        found = self.found(held, [name])
         return None if found == 2 else f"{found or 'none'} of its asked pictures has it"
 
-    def _found(self, held: HeldOut, names: Sequence[str]) -> int:
+    def found(self, held: HeldOut, names: Sequence[str]) -> int:
         """How many records there are; two are as good as many."""
         return len(records_of(held, names, self.conditions, 2))
 
@@ -199,35 +197,29 @@ class Subject:
     # ---- readers --------------------------------------------------------------------------------
 
     def reader(self, held: HeldOut, name: str) -> Reader:
+        """Unavailable where there can be no judge."""
         if name == "edges":
             return EdgeReader()
         if (held.name, name) not in self._readers:
-            config = self._judge_config(held, name)
-            with self.track(f"judge of {name} on {held.name}") as progress:
-                self._readers[held.name, name] = judge_of(
-                    self.judges, config, lambda: self._lessons_of(held, config), progress
-                )
+            try:
+                self._readers[held.name, name] = self._judge(held, name)
+            except NoJudge as reason:
+                raise Unavailable(f"{name} is not read on {held.name}: {reason}") from reason
         return self._readers[held.name, name]
 
-    def _judge_config(self, held: HeldOut, name: str) -> JudgeConfig:
-        plain = JudgeConfig(
-            task=name,  # pyright: ignore[reportArgumentType]
-            path=str(held.path),
-            size=held.size,
-            names=("any",),
+    def _judge(self, held: HeldOut, name: str) -> Reader:
+        config = judge_config(
+            name,
+            held.path,
+            held.size,
             format=held.entry.format,
             ignore=held.entry.ignore,
             draws=self.plan.judge_draws,
             steps=self.plan.judge_steps,
             first_stage=self._first_stage_hash,
         )
-        data = open_data(plain)
-        told = {
-            "names": vocabulary(data, name),
-            "pictures": len(data.train),
-            "annotated": mark_of(data.train.sets[0]),
-        }
-        return JudgeConfig(**{**vars(plain), **told})
+        with self.track(f"judge of {name} on {held.name}") as progress:
+            return judge_of(self.judges, config, lambda: self._lessons_of(held, config), progress)
 
     @cached_property
     def _first_stage_hash(self) -> str:

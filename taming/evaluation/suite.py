@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from taming.config import load_config, plain
 from taming.data.roots import VARIABLE
 from taming.evaluation.album import Album
 from taming.evaluation.figures import draw_curves
+from taming.evaluation.judge_training import mark_of
 from taming.evaluation.networks import NETWORK, Unavailable
 from taming.evaluation.page import write_page
 from taming.evaluation.reaches import PHOTOGRAPHS, doubts, unmeasured, with_reaches
@@ -47,9 +50,10 @@ from taming.evaluation.stages import (
     over_all_sets,
     reconstructing,
     resembling,
+    resembling_on_inception,
 )
-from taming.evaluation.subject import Plan, Subject, conditions_of
-from taming.finding import BUNDLED, find
+from taming.evaluation.subject import READABLE, Plan, Subject, conditions_of
+from taming.finding import find
 from taming.first_stage.perceptual import EfficientNetLoss, cache_folder
 from taming.loading import load
 from taming.painting import Painter
@@ -68,7 +72,7 @@ def evaluate(
     run: str | Path,
     out: Path,
     *,
-    data: Sequence[Path] = (),  # paired folders; none: the run's own sets, else rendered scenes
+    data: Sequence[Path] = (),  # paired folders; none: the run's sets, scenes where it names none
     judges: Path | None = None,  # folder of judges; None: in the cache of this machine
     plan: Plan = Plan(),  # noqa: B008 - frozen
     only: Sequence[str] = STAGES,
@@ -83,6 +87,7 @@ def evaluate(
     if strangers:
         raise ValueError(f"there is no stage '{strangers[0]}'; the stages are {', '.join(STAGES)}")
     painter = load(run, device=device)
+    tasks = None if tasks is None else arranged(tasks, conditions_of(painter))
     is_bundled = str(run) == "bundled"
     entries = entries_of(painter, run, data, plan, size, track)
     # Scenes are what the bundled model paints; photographs, too, have to pass its codebook.
@@ -100,16 +105,25 @@ def evaluate(
         "sets": {held.name: [str(held.path), list(held.size)] for held in sets},
         **plan.told(),
     }
-    folders = [judges or cache_folder() / "judges"]
-    if is_bundled:
-        folders.insert(0, BUNDLED / "judges")
-    album = Album(out / "work", settings)
-    subject = Subject(painter, sets, plan, album, folders, track)
+    decided = {
+        **settings,
+        "data": {held.name: [mark_of(held.part), asdict(held.entry)] for held in sets},
+        "judges": None if judges is None else str(judges),
+    }
+    album = Album(out / "work", decided)
+    folder = judges or cache_folder() / "judges"
+    subject = Subject(painter, sets, plan, album, folder, track)
     subject.notes += seen_before(plain(load_config(find(run).config)))
     answers = answered(subject, only, tasks, [name_of(Path(each["path"])) for each in beside])
     report = reported(str(run), subject, settings, answers, is_bundled)
     write_json(report, out / "report.json")
-    facts = {"model": f"{painter.name}, {painter.fingerprint[:12]}", **report["settings"]}
+    facts = {
+        "model": f"{painter.name}, {painter.fingerprint[:12]}",
+        "sets": "; ".join(f"{h.name}: {h.path}, {h.size[0]}x{h.size[1]}" for h in sets),
+        "stages": ", ".join(only),
+        "tasks": "all that can be read" if tasks is None else ", ".join(map(str, tasks)),
+        **report["settings"],
+    }
     title = f"Evaluation of {painter.name or run}"
     write_text(
         markdown(title, facts, rows_from(report["rows"]), report["notes"]), out / "report.md"
@@ -185,6 +199,9 @@ def answered(
             answers.append(note(f"{held.name} has less than {LEAST} held-out pictures"))
     if not sets:
         raise ValueError(f"no set has {LEAST} held-out pictures; name others with --data")
+    painted = [held for held in sets if held.name not in reconstructed]
+    available = {held.name: subject.tasks(held) for held in painted}
+    chosen = available if tasks is None else checked(tasks, available, subject)
     if "reconstruction" in only:
         for held in sets:
             ask(f"reconstruction {held.name}", lambda held=held: reconstructing(subject, held))
@@ -194,9 +211,6 @@ def answered(
             answers.append({"rows": rows, "shown": [], "notes": []})
     if not subject.can_paint:
         answers.append(note("no conditions: only stages of taming.transformer.multi_task have any"))
-    painted = [held for held in sets if held.name not in reconstructed]
-    available = {held.name: subject.tasks(held) for held in painted}
-    chosen = available if tasks is None else checked(tasks, available)
     for held in painted:
         asked = chosen[held.name]
         if "obedience" in only:
@@ -209,8 +223,9 @@ def answered(
             ask(f"completion {held.name}", lambda held=held: completing(subject, held))
         if "distribution" in only:
             single = [task for task in asked if len(task.conditions) == 1]
-            name = f"distribution {held.name} {' '.join(task.conditions[0] for task in single)}"
-            ask(name, lambda held=held, single=single: resembling(subject, held, single))
+            name = f"{held.name} {' '.join(task.conditions[0] for task in single)}"
+            for what, stage in (("distribution", resembling), ("FID", resembling_on_inception)):
+                ask(f"{what} {name}", partial(stage, subject, held, single))
         if "steps" in only and asked:
             name = f"steps {held.name} {'+'.join(asked[0].conditions)}"
             ask(name, lambda held=held, asked=asked: hastening(subject, held, asked[0]))
@@ -221,8 +236,27 @@ def note(text: str) -> Answer:
     return {"rows": [], "shown": [], "notes": [text]}
 
 
+def arranged(tasks: Sequence[Task], conditions: Collection[str]) -> list[Task]:
+    """Each task once, its conditions in the one order that they have everywhere.
+
+    ValueError for a condition that is named twice, or that the model does not know.
+    """
+    readable = [name for name in READABLE if name in conditions]
+    for task in tasks:
+        if not set(task.conditions) <= set(readable):
+            listed = ", ".join(readable) or "nothing"
+            raise ValueError(f"task '{task}': of what can be read, this model knows {listed}")
+        if len(set(task.conditions)) < len(task.conditions):
+            raise ValueError(f"task '{task}' names a condition twice")
+    ordered = [
+        task._replace(conditions=tuple(name for name in readable if name in task.conditions))
+        for task in tasks
+    ]
+    return list(dict.fromkeys(ordered))
+
+
 def checked(
-    tasks: Sequence[Task], available: Mapping[str, Sequence[Task]]
+    tasks: Sequence[Task], available: Mapping[str, Sequence[Task]], subject: Subject
 ) -> dict[str, list[Task]]:
     """The tasks by their set, if each set has what its tasks ask for."""
     single = {(n, t.conditions[0]) for n, each in available.items() for t in each}
@@ -230,6 +264,11 @@ def checked(
         if not task.conditions or any((task.set, name) not in single for name in task.conditions):
             listed = ", ".join(f"{name}:{condition}" for name, condition in sorted(single))
             raise ValueError(f"task '{task}' cannot be read here; there are {listed or 'none'}")
+        held = next(held for held in subject.sets if held.name == task.set)
+        if subject.found(held, task.conditions) < 2:
+            raise ValueError(
+                f"task '{task}': fewer than two of its asked pictures have all of that"
+            )
     return {name: [task for task in tasks if task.set == name] for name in available}
 
 

@@ -3,11 +3,14 @@
 A picture is shrunk, handed to the model as eight bits, and painted at full size. Two questions: how
 far is the result from the true picture, in the perceptual distance, against what bicubic
 enlargement gives; and how well does the result, shrunk again, agree with the small picture.
+
+The pipeline takes all but the detail from the small picture, whatever is painted. Here the same
+rule is applied to whatever was not painted from it, so that columns differ in their detail alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +27,8 @@ from taming.evaluation.report import Row
 
 FACTORS = (2, 4, 8)
 RATIO, CONSISTENCY = "perceptual distance by bicubic's", "consistency after shrinking, dB"
+
+Settle = Callable[[Tensor, Tensor], Tensor]  # as `Condition.settle`
 
 
 class Enlarged(NamedTuple):
@@ -58,27 +63,26 @@ def compared(
     eyes: Eyes,
     records: Sequence[Record],
     reconstructed: Sequence[Image.Image],
-    sampled: Sequence[Image.Image],
+    sampled: Sequence[Image.Image],  # settled by the pipeline
+    settle: Settle,  # of the model's condition
     seed: int = 0,
 ) -> Enlarged:
-    """Shuffled: the same samples against the true and small picture of another record."""
+    """Shuffled: the sample of another record by this small picture, what the rule alone gives."""
     shuffle = derangement(len(records), seed)
     true = [record.picture for record in records]
     bicubic = [to_picture(record.values["lowres"][:3]) for record in records]
-    apart = {
-        "true": [0.0] * len(records),
-        "reconstructed": eyes.distances(true, reconstructed),
-        "sampled": eyes.distances(true, sampled),
-        "shuffled": eyes.distances([true[n] for n in shuffle], sampled),
+    sources = {
+        "true": true,
+        "reconstructed": settled(reconstructed, records, settle),
+        "sampled": sampled,
+        "shuffled": settled([sampled[n] for n in shuffle], records, settle),
     }
+    apart = {source: eyes.distances(true, pictures) for source, pictures in sources.items()}
     plain = float(np.mean(eyes.distances(true, bicubic)))
     means = {source: float(np.mean(values)) for source, values in apart.items()}
     small = [record.asked["lowres"] for record in records]
     agreement = {
-        "true": consistency(true, small, factor),
-        "reconstructed": consistency(reconstructed, small, factor),
-        "sampled": consistency(sampled, small, factor),
-        "shuffled": consistency(sampled, [small[n] for n in shuffle], factor),
+        source: consistency(pictures, small, factor) for source, pictures in sources.items()
     }
     task = f"lowres x{factor}"
     relative = {source: value / max(plain, 1e-12) for source, value in means.items()}
@@ -88,6 +92,16 @@ def compared(
         Row.of(set_name, task, CONSISTENCY, agreement),
     ]
     return Enlarged(rows, -torch.tensor(apart["sampled"]))
+
+
+def settled(
+    pictures: Sequence[Image.Image], records: Sequence[Record], settle: Settle
+) -> list[Image.Image]:
+    """Each picture by the small one of its record."""
+    return [
+        to_picture(settle(to_float(np.asarray(picture))[None], record.values["lowres"])[0])
+        for picture, record in zip(pictures, records, strict=True)
+    ]
 
 
 def consistency(pictures: Sequence[Image.Image], small: Sequence[Tensor], factor: int) -> float:

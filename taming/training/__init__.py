@@ -8,14 +8,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taming.training.run import encode, train, wrap
+    from taming.training.run import encode, is_first_process, train, wrap
     from taming.training.settings import TrainingSettings
 
-__all__ = ["TrainingSettings", "encode", "train", "wrap"]
+__all__ = ["TrainingSettings", "encode", "is_first_process", "train", "wrap"]
 
 _HOMES = {
     "TrainingSettings": "taming.training.settings",
     "encode": "taming.training.run",
+    "is_first_process": "taming.training.run",
     "train": "taming.training.run",
     "wrap": "taming.training.run",
 }

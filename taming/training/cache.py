@@ -155,7 +155,8 @@ def build_cache(
                 if progress is not None:
                     progress(done, total)
             writer.done()
-            writer.merge()
+            # merge() would wait for the other processes of a training to write as well.
+            writer._merge_no_wait()
             size = mix.sizes[number]
             sets.append(
                 {
@@ -168,7 +169,10 @@ def build_cache(
             )
         index = {"format": FORMAT, "fingerprint": mark, "draws": draws, "sets": sets}
         (partial / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-        partial.rename(folder)
+        if (folder / INDEX).is_file():  # another process was faster; whose it is, is told below
+            shutil.rmtree(partial)
+        else:
+            partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

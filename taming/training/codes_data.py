@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from taming.cond_stage.base import Condition
@@ -84,6 +87,17 @@ class Examples(Dataset):
         )
 
 
+@contextmanager
+def moved(model: nn.Module, device: torch.device | str | None) -> Iterator[None]:
+    """The model on this device, and back where it was; None leaves it there."""
+    before = next(model.parameters()).device
+    model.to(before if device is None else device)
+    try:
+        yield
+    finally:
+        model.to(before)
+
+
 class CodesData(ImageData):
     """Loaders of `CodesBatch`, for the published second stage of `SequenceBatch`.
 
@@ -120,8 +134,13 @@ class CodesData(ImageData):
         self._model = model
         self._folder = Path(cache or self.settings.cache or Path(run) / CACHE)
 
-    def caches(self, progress: Progress | None = None) -> dict[str, CodesCache]:
-        """The caches "train" and "validation", built where they do not exist yet."""
+    def caches(
+        self, progress: Progress | None = None, device: torch.device | str | None = None
+    ) -> dict[str, CodesCache]:
+        """The caches "train" and "validation", built where they do not exist yet.
+
+        Pictures are encoded on `device`, else where the trainer trains, else where the model is.
+        """
         model = self._model
         assert model is not None, "attach a model first"
         mixes = {"train": self.train, "validation": self.validation}
@@ -135,17 +154,22 @@ class CodesData(ImageData):
                 self._caches[split] = CodesCache(folder, mark)
                 continue
             logger.info("encoding %d pictures %d times into %s", len(mix), draws, folder)
-            self._caches[split] = build_cache(
-                folder,
-                mix,
-                self._encode(),
-                draws=draws,
-                mark=mark,
-                batch_size=self.settings.encode_batch,
-                num_workers=self.num_workers,
-                progress=progress,
-            )
+            with moved(model, device or self._training_device()):
+                self._caches[split] = build_cache(
+                    folder,
+                    mix,
+                    self._encode(),
+                    draws=draws,
+                    mark=mark,
+                    batch_size=self.settings.encode_batch,
+                    num_workers=self.num_workers,
+                    progress=progress,
+                )
         return self._caches
+
+    def _training_device(self) -> torch.device | None:
+        """Lightning moves the model there only after data is prepared."""
+        return None if self.trainer is None else self.trainer.strategy.root_device
 
     def prepare_data(self) -> None:
         """Lightning calls this on one process of each machine, before the others read."""

@@ -107,11 +107,12 @@ def train(
     checkpoint = None if folder is None else folder / LAST
     folder = folder or new_run_directory(name or config["name"], Path(runs))
     try:
-        with logged_to(folder / "train.log"):
+        with told_to_processes(folder), logged_to(folder / "train.log"):
             _fit(model, data, config, folder, checkpoint)
     except (ValueError, OSError):
         # Nor does a mistake in what the config names, unless something was made that took time.
-        if not any((folder / made).exists() for made in (LAST, HISTORY, CACHE)):
+        has_begun = any((folder / made).exists() for made in (LAST, HISTORY, CACHE))
+        if is_first_process() and not has_begun:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
@@ -137,7 +138,7 @@ def _fit(
     if checkpoint is not None:
         # Before the trainer does it: codes may be cached, and their first stage checked, earlier.
         load_weights(model, read_state_dict(checkpoint), source=str(checkpoint))
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         with atomic_write(folder / CONFIG) as partial:
             partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
     if hasattr(data, "attach"):
@@ -207,6 +208,7 @@ def encode(
     config: Mapping[str, Any],
     out: str | Path | None = None,  # None: what the config says, else cache/<name>
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Write the codes that a second stage reads, without training; returns their folder."""
     config = check_sections(plain(config))
@@ -222,7 +224,7 @@ def encode(
     built = instantiate_from_config({key: model[key] for key in SECTION if key in model})
     folder = Path(out or data.settings.cache or Path("cache") / config["name"])
     data.attach(built, folder, cache=folder)
-    data.caches(progress)
+    data.caches(progress, device)
     return folder
 
 
@@ -283,23 +285,55 @@ def run_directory(named: Path) -> Path:
     return folder
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process of a training, or the one that speaks for all."""
+    return rank_zero_only.rank == 0
+
+
 def new_run_directory(name: str, runs: Path = RUNS) -> Path:
-    """runs/name, or runs/name-2, -3, ... where that exists; one for all devices."""
-    if rank_zero_only.rank > 0:
-        return Path(os.environ.get(RUN_VARIABLE) or runs / name)
+    """runs/name, or runs/name-2, -3, ... where that exists; TAMING_RUN, where it is set.
+
+    All processes of a training share one. Those that Lightning starts are told which; those that
+    torchrun or a cluster starts cannot ask one another yet.
+    """
+    named = os.environ.get(RUN_VARIABLE)
+    if not is_first_process() and not named:
+        raise ConfigError(
+            f"this is process {rank_zero_only.rank} of a training that was started from outside, "
+            f"as by torchrun: set {RUN_VARIABLE} to the run directory of all, a new folder"
+        )
+    if named:
+        folder = Path(named)
+        if is_first_process() and folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{RUN_VARIABLE} is {folder}, which is not empty; name a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
     for number in range(1, 10_000):
         folder = runs / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             folder.mkdir(parents=True)
-            os.environ[RUN_VARIABLE] = str(folder)  # for the processes that Lightning starts
             return folder
     raise OSError(f"{runs} has ten thousand runs named {name}; remove some")
 
 
 @contextmanager
+def told_to_processes(folder: Path) -> Iterator[None]:
+    """Processes that are started within find the run directory in their environment."""
+    before = os.environ.get(RUN_VARIABLE)
+    os.environ[RUN_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RUN_VARIABLE]
+        else:
+            os.environ[RUN_VARIABLE] = before
+
+
+@contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Everything `taming` logs on the first device also goes into this file."""
-    if rank_zero_only.rank > 0:
+    if not is_first_process():
         yield
         return
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -33,9 +33,12 @@ class SecondStageTraining(TransformerTraining):
         return loss
 
     def validation_step(self, batch: CodesBatch, _: int) -> None:
-        logs = self._loss(batch)[1]
-        named = {f"validation/{name}": value for name, value in logs.items()}
-        self.log_dict(named, batch_size=len(batch.codes))
+        loss, logs = self._loss(batch)
+        count = len(batch.codes)
+        self.log("validation/loss", loss, batch_size=count, sync_dist=True)
+        # Not over all devices: which kinds of order there were may differ from one to the next.
+        kinds = {f"validation/{name}": each for name, each in logs.items() if name != "loss"}
+        self.log_dict(kinds, batch_size=count)
 
     def _loss(self, batch: CodesBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy in nats over the cells asked for, and the same by kind of order."""

@@ -131,8 +131,8 @@ class MultiTaskTransformer(nn.Module):
             control = control.new_zeros(batch, self.transformer.control_width, *grid)
         if prefix.shape[1] == 0:
             prefix = prefix.new_zeros(batch, 0, self.transformer.width)
-        dtype = self.transformer.head.weight.dtype
-        return Branch(control.to(dtype), prefix.to(dtype))
+        weight = self.transformer.head.weight
+        return Branch(control.to(weight), prefix.to(weight))
 
     def _as_weights(self) -> contextlib.AbstractContextManager[Any]:
         """Values of conditions are float32: a model in bf16 takes them as they are."""

@@ -117,6 +117,11 @@ def can_pack() -> bool:
     return "fbgemm" in torch.backends.quantized.supported_engines
 
 
+def shares_scales(model: nn.Module) -> bool:
+    """Whether rows of a batch are rounded together, so that each depends on its neighbours."""
+    return any(isinstance(m, PackedLinear) and m.packing == "int8" for m in model.modules())
+
+
 class PackedLinear(nn.Module):
     """x W^T + b in float32, W held in 16 or 8 bits; made of a layer, which it replaces.
 

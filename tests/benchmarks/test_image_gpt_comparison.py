@@ -2,23 +2,28 @@
 
 import inspect
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks import image_gpt, image_gpt_pictures, image_gpt_report
-from benchmarks.image_gpt_comparison import fitting, planned
-from benchmarks.image_gpt_measures import Line, Pictures
-from benchmarks.image_gpt_model import SIDE
+from benchmarks.image_gpt_comparison import album_settings, fitting, planned
+from benchmarks.image_gpt_measures import Line, Networks, Pictures
+from benchmarks.image_gpt_model import SIDE, Shape, build
 from benchmarks.image_gpt_options import Options, keep_settings
-from benchmarks.image_gpt_training import Plan
+from benchmarks.image_gpt_pictures import Asked
+from benchmarks.image_gpt_training import Learnt, Plan
 from taming.config import instantiate_from_config
+from taming.evaluation.judge_training import judge_config
+from taming.evaluation.report import silent
 from taming.pipeline import Pipeline
 
 
@@ -103,17 +108,6 @@ def test_our_completions_keep_the_upper_half_and_follow_their_seeds(pipeline: Pi
     assert not np.array_equal(one, draw([pictures[0]], [5])[0])
 
 
-def test_what_is_pasted_below_meets_the_upper_half() -> None:
-    """Flat pictures of two greys: the upper half stays, the row below it has its grey."""
-    above, below = (Image.new("RGB", (64, 64), (grey,) * 3) for grey in (200, 80))
-    (met,) = image_gpt_pictures.rims_met([above], [below], reach=4.0)
-    column = np.asarray(met)[:, 10, 0].astype(int)
-    assert (column[:32] == 200).all()
-    assert column[32] > 160
-    assert (np.diff(column[32:]) <= 0).all()
-    assert column[-1] == 80
-
-
 def test_a_model_that_does_not_complete_is_refused(
     second_stage: Callable[..., dict[str, Any]],
 ) -> None:
@@ -138,6 +132,52 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     keep_settings(tmp_path, {"minutes": 60.0, "shape": (1, 2)})
     with pytest.raises(ValueError, match=r"was trained with minutes = 60\.0, not 30\.0"):
         keep_settings(tmp_path, {"minutes": 30.0, "shape": (1, 2)})
+
+
+def test_sets_of_one_name_do_not_share_a_training(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "noise"))
+    same, another = Options(data=folder), Options(data=other)
+    assert same.of_both == another.of_both
+    (other / "label_names.json").write_text(json.dumps({"0": "sky", "1": "ice"}))
+    keep_settings(tmp_path, same.of_both)
+    with pytest.raises(ValueError, match="mark of the set"):
+        keep_settings(tmp_path, another.of_both)
+
+
+def test_what_is_held_out_and_who_looks_decide_an_album(folder: Path, pipeline: Pipeline) -> None:
+    """A network that was installed later, or another split, gave the numbers of before."""
+    asked = image_gpt_pictures.ask(folder, 64, count=2, seed=0)
+    model = build(Shape(width=8, layers=1, heads=1, colours=4), 0)
+    learnt, eyes = Learnt(model, torch.zeros(4, 3), {}), cast(Any, None)
+
+    def told(asked: Asked, vgg: Any = None) -> str:
+        options = Options(data=folder)
+        return json.dumps(album_settings(options, asked, Networks(eyes, vgg), pipeline, learnt))
+
+    plain = told(asked)
+    assert told(asked) == plain
+    assert told(asked, vgg=torch.nn.Identity()) != plain
+    asked.held.part.names[0] = "another"
+    assert told(asked) != plain
+
+
+def test_the_judge_is_one_of_its_set(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was known by the name of its set alone."""
+    configs = []
+
+    def judge_of(home: Path, config: Any, lessons: Any, progress: Any) -> Any:
+        configs.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_gpt_pictures, "judge_of", judge_of)
+    asked = image_gpt_pictures.ask(folder, 64, count=2, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        image_gpt_pictures.labels_of(asked, tmp_path, 4, 1, 0, silent)
+    expected = judge_config("labels", folder, (64, 64), draws=4, steps=1, coarsest=4.0, seed=0)
+    assert configs == [expected]
+    assert expected.annotated
 
 
 def test_options_of_image_gpt_go_where_they_belong() -> None:

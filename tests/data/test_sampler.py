@@ -96,6 +96,14 @@ def test_validation_shows_every_picture_once() -> None:
     assert [[index for index, _ in batch] for batch in order] == [[0, 1], [2, 3], [4], [5, 6], [7]]
 
 
+def test_no_device_is_left_without_validation() -> None:
+    """Lightning refuses an empty loader, and all devices wait for one that has none."""
+    shared = [list(InOrder([5], [SQUARE], 4, rank=rank, replicas=4)) for rank in range(4)]
+    first, second = [[(0, 0), (1, 0), (2, 0), (3, 0)]], [[(4, 0)]]
+    assert shared == [first, second, first, first]
+    assert list(InOrder([], [], 4, rank=1, replicas=2)) == []
+
+
 def test_limited_validation_spreads_over_the_set() -> None:
     order = InOrder([9], [SQUARE], batch_size=3, limit=3)
     assert list(order) == [[(0, 0), (4, 0), (8, 0)]]

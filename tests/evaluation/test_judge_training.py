@@ -10,11 +10,13 @@ import torch
 
 from taming.data.batch import NO_CLASS
 from taming.data.paired_folder import PairedFolder
+from taming.evaluation.judge import NoJudge
 from taming.evaluation.judge_training import (
     Lessons,
     coarsened,
     draw_lessons,
     home_of,
+    judge_config,
     judge_of,
     mark_of,
     named_in,
@@ -103,16 +105,38 @@ def test_a_judge_is_trained_once_and_then_reused(blocks, lessons, tmp_path: Path
         raise AssertionError("no lessons are needed")
 
     wanted = config("depth", blocks, steps=1)
-    first = judge_of([tmp_path / "shipped", tmp_path], wanted, lambda: lessons)
-    assert torch.equal(first.mean, judge_of([tmp_path / "shipped", tmp_path], wanted, never).mean)
+    first = judge_of(tmp_path, wanted, lambda: lessons)
+    assert torch.equal(first.mean, judge_of(tmp_path, wanted, never).mean)
     with pytest.raises(AssertionError, match="no lessons"):
-        judge_of([tmp_path / "shipped", tmp_path], replace(wanted, first_stage="another"), never)
+        judge_of(tmp_path, replace(wanted, first_stage="another"), never)
 
 
 def test_what_a_set_does_not_have_no_judge_learns(blocks, lessons) -> None:
-    with pytest.raises(ValueError, match="nothing from which a judge learns text"):
+    with pytest.raises(NoJudge, match="nothing from which a judge learns text"):
         train_judge(config("text", blocks), lessons)
     assert lessons.samples[0]["attributes"].tolist() == [NO_CLASS] * 4
+
+
+@pytest.mark.parametrize(("task", "annotation"), [("depth", "depth"), ("pose", "keypoints")])
+def test_what_no_typical_sample_has_is_averaged_over_the_lessons(
+    blocks: Path, lessons: Lessons, task: str, annotation: str
+) -> None:
+    """A rare annotation ended the evaluation: there was nothing to take the mean of."""
+    typical = [
+        {key: value for key, value in sample.items() if key != annotation}
+        for sample in lessons.typical
+    ]
+    plain = config(task, blocks, steps=1)
+    judge = train_judge(plain, replace(lessons, typical=typical))
+    usual = train_judge(plain, lessons)
+    assert judge.mean.shape == usual.mean.shape
+    assert 0 < (judge.mean - usual.mean).abs().mean() < 0.5 * usual.mean.abs().mean()
+
+
+def test_a_config_has_what_its_set_says(blocks: Path) -> None:
+    found = judge_config("labels", blocks, SIZE, draws=4)
+    assert (found.names, found.pictures, found.draws) == (("ground", "block"), 16, 4)
+    assert found.annotated == mark_of(PairedFolder(blocks, "train", SIZE))
 
 
 def test_two_sets_of_one_name_have_judges_of_their_own(blocks: Path, tmp_path: Path) -> None:
@@ -132,6 +156,16 @@ def test_two_sets_of_one_name_have_judges_of_their_own(blocks: Path, tmp_path: P
     (other / "label_names.json").write_text(told)
     (other / "labels" / "00.png").write_bytes(b"another map")
     assert mark_of(PairedFolder(other, "train", SIZE)) not in (mark, changed)
+
+
+def test_maps_in_folders_within_their_folder_count(blocks: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    marks = [mark_of(PairedFolder(root, "train", SIZE))]
+    (root / "labels" / "streets").mkdir()
+    for content in (b"a map", b"another map"):
+        (root / "labels" / "streets" / "00.png").write_bytes(content)
+        marks.append(mark_of(PairedFolder(root, "train", SIZE)))
+    assert len(set(marks)) == 3
 
 
 def test_scenes_are_known_by_their_settings(tmp_path: Path) -> None:

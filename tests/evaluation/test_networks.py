@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from taming.evaluation.networks import Eyes, Unavailable, inception_distance, psnr_of, ssim_of
+from taming.evaluation.networks import Eyes, Unavailable, open_inception, psnr_of, ssim_of
 
 
 def picture(seed: int, noise: float = 0.0) -> Image.Image:
@@ -63,4 +63,4 @@ def test_similarity_is_one_for_the_same_and_less_for_others(size: tuple[int, int
 def test_inception_without_its_package_says_what_is_missing(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(Unavailable, match="torch-fidelity"):
-        inception_distance([picture(0)], [picture(1)])
+        open_inception()

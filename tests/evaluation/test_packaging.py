@@ -1,4 +1,4 @@
-"""What is installed: extras that evaluation needs, and judges that come with the bundled model."""
+"""What is installed: the bundled model, and the extras that evaluation needs."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("config.yaml", "weights.safetensors")
+FILES = {"config.yaml", "weights.safetensors"}
 ASK = """
 import json
 from distutils.core import run_setup
@@ -24,24 +24,21 @@ print(json.dumps({"extras": setup.extras_require, "files": files}))
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Extras, and the data files of a build, of a tree with a judge beside the bundled model."""
+    """Extras, and the data files of a build, of a tree with a bundled model."""
     tree = tmp_path_factory.mktemp("tree")
-    package = tree / "taming"
-    for folder in (package, judge := package / "bundled" / "judges" / "worlds_depth"):
-        folder.mkdir(parents=True, exist_ok=True)
+    bundled = tree / "taming" / "bundled"
+    bundled.mkdir(parents=True)
     for name in ("setup.py", "README.md", "taming/__init__.py", "taming/py.typed"):
         shutil.copyfile(ROOT / name, tree / name)
     for name in FILES:
-        (judge / name).touch()
-        (package / "bundled" / name).touch()
+        (bundled / name).touch()
     code = f"import setuptools\n{ASK}"  # which brings distutils where Python has none
     found = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, check=True)
     return json.loads(found.stdout.splitlines()[-1])
 
 
-def test_judges_beside_the_bundled_model_are_built_with_it(built: dict[str, Any]) -> None:
-    folders = ("taming/bundled", "taming/bundled/judges/worlds_depth")
-    assert {f"{folder}/{name}" for folder in folders for name in FILES} <= set(built["files"])
+def test_the_bundled_model_is_built_with_the_package(built: dict[str, Any]) -> None:
+    assert {f"taming/bundled/{name}" for name in FILES} <= set(built["files"])
 
 
 def test_the_extra_of_evaluation_has_all_by_which_models_are_judged(built: dict[str, Any]) -> None:

@@ -69,12 +69,14 @@ def test_what_a_sample_does_not_have_cannot_be_asked_for(blocks: Path) -> None:
     assert asked_for("text", held.part, sample, CONDITIONS, rng) is None
 
 
-def test_own_sets_are_taken_whole_and_only_if_all_are_here(blocks: Path) -> None:
+def test_own_sets_are_taken_whole_and_one_that_is_missing_is_named(blocks: Path) -> None:
+    """A run was measured on rendered scenes without a word where one of its sets was missing."""
     entry = {"path": str(blocks), "scale": [1.2, 2.0]}
     config = {"data": {"params": {"sets": [entry], "size": 32}}}
     assert own_sets(config) == [{**entry, "scale": [1.0, 1.0], "weight": None, "size": 32}]
     config["data"]["params"]["sets"].append({"path": "nowhere/at/all"})
-    assert own_sets(config) == []
+    with pytest.raises(ValueError, match=r"nowhere/at/all does not exist.*TAMING_DATA.*--data"):
+        own_sets(config)
     assert own_sets({}) == []
 
 

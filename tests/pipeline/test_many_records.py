@@ -36,6 +36,19 @@ def test_records_are_painted_as_if_alone(pipeline: Pipeline, records: list) -> N
         assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
+def test_records_of_a_panorama_keep_as_many_cells_in_other_windows(
+    pipeline: Pipeline, photo: np.ndarray
+) -> None:
+    wide = np.tile(photo, (1, 2, 1))
+    left, top = np.zeros((16, 48), bool), np.zeros((16, 48), bool)
+    left[:, :24], top[:8] = True, True  # half of the cells each
+    conditions: Any = pipeline.model.conditions
+    some = [{"known": conditions["known"].read((wide, mask), (16, 48))} for mask in (left, top)]
+    together = pipeline.paint_each(some, (16, 48), seeds=[1, 2], steps=2)
+    alone = pipeline.paint_values(some[1], (16, 48), seeds=2, steps=2)[0]
+    assert np.array_equal(np.asarray(together[1]), np.asarray(alone))
+
+
 def test_each_picture_tells_its_own_seed_and_conditions(
     pipeline: Pipeline, records: list, tmp_path: Any
 ) -> None:

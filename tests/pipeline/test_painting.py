@@ -9,7 +9,7 @@ from PIL import Image
 
 from taming.config import instantiate_from_config
 from taming.pipeline import Pipeline
-from taming.provenance import read_record
+from taming.provenance import read_record, save_png
 from taming.transformer.decoder import Decoder
 
 SIZE = (16, 24)
@@ -235,6 +235,23 @@ def test_upscaling_multiplies_the_sides(pipeline, photo) -> None:
     assert pipeline.upscale(small, 4, steps=2)[0].size == (24, 16)
 
 
+@pytest.mark.parametrize(("shape", "factor"), [((5, 7), 2), ((5, 7), 3), ((4, 6), 4)])
+def test_small_pictures_of_any_size_are_enlarged(pipeline, photo, shape, factor, tmp_path) -> None:
+    small = np.ascontiguousarray(photo[: shape[0], : shape[1]])
+    (large,) = pipeline.upscale(small, factor, steps=2)
+    assert large.size == (shape[1] * factor, shape[0] * factor)
+    path = save_png(large, tmp_path / "large.png")
+    assert np.array_equal(pipeline.repaint(path), large)
+
+
+@pytest.mark.parametrize("shape", [(7, 10), (5, 5), (8, 12)])
+def test_without_a_size_a_small_picture_keeps_its_shape(pipeline, photo, shape) -> None:
+    small = np.ascontiguousarray(photo[: shape[0], : shape[1]])
+    width, height = pipeline.paint(lowres=small, steps=1)[0].size
+    assert abs(height / shape[0] - width / shape[1]) < 0.3
+    assert 2 <= height / shape[0] <= 8
+
+
 def test_enlarged_pictures_shrink_to_what_was_given(pipeline, photo) -> None:
     given = np.asarray(Image.fromarray(photo).resize((12, 8), Image.Resampling.BICUBIC))
     for seed in range(2):
@@ -252,9 +269,15 @@ def test_reconstructions_are_what_the_codes_say(pipeline, photo) -> None:
     assert len(pipeline.reconstruct([photo, photo])) == 2
 
 
-def test_a_picture_that_does_not_divide_into_cells_is_refused(pipeline, photo) -> None:
-    with pytest.raises(ValueError, match=r"15x24.*factor 4"):
-        pipeline.reconstruct(photo[:15])
+@pytest.mark.parametrize(("height", "width"), [(15, 24), (16, 21), (13, 3)])
+def test_pictures_of_any_size_are_reconstructed(pipeline, photo, height, width) -> None:
+    part = photo[:height, :width]
+    (picture,) = pipeline.reconstruct(part)
+    assert picture.size == (width, height)
+    below, beside = -height % 4, -width % 4
+    padded = np.pad(part, ((0, below), (0, beside), (0, 0)), mode="edge")
+    (whole,) = pipeline.reconstruct(padded)
+    assert np.array_equal(np.asarray(picture), np.asarray(whole)[:height, :width])
 
 
 @pytest.mark.parametrize(("share", "anew"), [(0.01, 1), (0.5, 12), (1.0, 24)])
@@ -317,6 +340,21 @@ def test_a_panorama_is_painted_in_windows_at_linear_cost(pipeline, monkeypatch) 
         calls[width] = len(count)
         assert set(count) == {6}, "a window is as large as the grid trained on"
     assert calls == {48: 3, 96: 7, 192: 15}
+
+
+def test_windows_are_as_large_as_the_largest_that_was_trained(pipeline, monkeypatch) -> None:
+    monkeypatch.setattr(pipeline.model, "sizes", [(8, 12), (16, 24), (16, 16)])
+    assert pipeline._window((12, 18)) == (4, 6)
+
+
+def test_what_is_a_setting_elsewhere_is_no_condition(pipeline) -> None:
+    with pytest.raises(ValueError, match="window is a setting of published second stages"):
+        pipeline.paint(window="block")
+
+
+def test_a_variation_may_have_another_size_than_its_picture(pipeline, photo) -> None:
+    (picture,) = pipeline.vary(photo[:15, :22], 0.5, size=SIZE, steps=2)
+    assert picture.size == (24, 16)
 
 
 def test_varying_a_panorama_works_for_several_seeds(pipeline, photo) -> None:

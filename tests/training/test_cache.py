@@ -170,6 +170,26 @@ def test_a_cache_of_another_model_is_refused(tmp_path, mix, model) -> None:
         CodesCache(tmp_path / "cache", "def")
 
 
+@pytest.mark.parametrize(("mark", "is_same"), [("abc", True), ("def", False)])
+def test_a_cache_that_appears_meanwhile_is_used(
+    tmp_path, mix, model, monkeypatch, mark: str, is_same: bool
+) -> None:
+    """Another process may be faster; it takes hours to find out."""
+    other = tmp_path / "other"
+    build(other, mix, model, mark=mark)
+
+    def finish(done: int, total: int) -> None:
+        if done == total:
+            other.rename(tmp_path / "cache")
+
+    if is_same:
+        assert len(build(tmp_path / "cache", mix, model, mark="abc", progress=finish)) == 62
+    else:
+        with pytest.raises(CacheError, match="made with another first stage"):
+            build(tmp_path / "cache", mix, model, mark="abc", progress=finish)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"sets": []}'])
 def test_folders_that_are_no_cache_say_so(tmp_path: Path, content: str | None) -> None:
     if content is not None:

@@ -1,14 +1,17 @@
 """Laws of the second stage's loaders: who draws what, when, and from which codes."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from PIL import Image
 
 from taming.config import ConfigError, instantiate_from_config
+from taming.training import codes_data
 from taming.training.cache import CacheError
 from taming.training.codes import CodesBatch
 from taming.training.codes_data import CodesData
@@ -103,6 +106,26 @@ def test_a_cache_is_built_once(open_data: Open, folder: Path) -> None:
     assert before
     open_data(batch_size=2, num_workers=1).caches()
     assert {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.bin")} == before
+
+
+def test_pictures_are_encoded_where_the_trainer_trains(
+    open_data: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning moves the model there only afterwards."""
+    asked: list[Any] = []
+
+    def remember(model: Any, device: Any) -> Any:
+        asked.append(device)
+        return nullcontext()
+
+    monkeypatch.setattr(codes_data, "moved", remember)
+    data = open_data(tmp_path / "one")
+    data.trainer = Mock(strategy=Mock(root_device=torch.device("cuda:1")))
+    data.caches()
+    open_data(tmp_path / "two").caches(device="mps")
+    open_data(tmp_path / "three").caches()
+    # Training pictures and those held out
+    assert asked == [*[torch.device("cuda:1")] * 2, *["mps"] * 2, *[None] * 2]
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"size": [16, 16]}, {"codes": {"draws": 3}}])

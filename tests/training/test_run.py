@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from taming import training
 from taming.checkpoint import CheckpointError, load_weights, read_state_dict
@@ -16,7 +18,7 @@ from taming.config import ConfigError, instantiate_from_config, load_config, pla
 from taming.loading import for_inference, load_model
 from taming.training import train
 from taming.training.callbacks import LAST, WEIGHTS, StageCallback
-from taming.training.run import make_trainer
+from taming.training.run import make_trainer, new_run_directory
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -115,6 +117,34 @@ def test_resolved_config_reads_back(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_second_run_of_a_name_has_its_own_directory(tiny: Tiny, tmp_path: Path) -> None:
     first, second = (run(tiny({"max_steps": 1}), tmp_path) for _ in range(2))
     assert (first.name, second.name) == ("tiny", "tiny-2")
+
+
+def test_processes_from_outside_share_the_named_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("TAMING_RUN", str(shared))
+    assert new_run_directory("a", tmp_path) == shared  # the first process
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    (shared / "config.yaml").touch()
+    assert new_run_directory("a", tmp_path) == shared
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    with pytest.raises(ConfigError, match=r"TAMING_RUN is .*shared, which is not empty"):
+        new_run_directory("a", tmp_path)
+
+
+def test_a_process_from_outside_that_is_told_nothing_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 2)
+    with pytest.raises(ConfigError, match=r"process 2 .* set TAMING_RUN"):
+        new_run_directory("a", tmp_path)
+
+
+def test_the_directory_is_told_while_a_run_lasts(tiny: Tiny, tmp_path: Path) -> None:
+    folder = run(tiny({"max_steps": 1}), tmp_path)
+    assert "TAMING_RUN" not in os.environ
+    assert run(tiny({"max_steps": 1}), tmp_path) != folder
 
 
 def test_time_limit_stops_and_saves(tiny: Tiny, tmp_path: Path) -> None:

@@ -222,6 +222,13 @@ def change(config: dict[str, Any], section: str, **params: Any) -> dict[str, Any
     return {**config, "params": {**config["params"], section: inner}}
 
 
+def test_without_conditions_features_lie_where_the_weights_are(second_stage) -> None:
+    """On a graphics card, too: nothing tells a device but the weights."""
+    model = instantiate_from_config(second_stage(())).to("meta")
+    branch = model.branch({}, {}, 2, GRID)
+    assert {branch.control.device.type, branch.prefix.device.type} == {"meta"}
+
+
 def test_another_codebook_size_is_an_error_with_the_remedy(second_stage) -> None:
     config = change(second_stage(), "transformer_config", codebook_size=17)
     with pytest.raises(ValueError, match=r"codebook_size 17, the first stage 16; set .* to 16"):
