@@ -141,7 +141,8 @@ class Pipeline(Painter):
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}; give a number above 0 and up to 1")
         pixels = to_float(as_image(image))
-        values, shape = self._read(conditions, tuple(pixels.shape[1:]) if size is None else size)
+        own = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+        values, shape = self._read(conditions, own if size is None else size)
         codes = self.prepared.indices(self._for_first_stage(resize(pixels, shape)))[0]  # (h, w)
         settings = _settings(shape, steps, guidance, temperature, top_k, top_p, share)
         return self._paint(settings, values, codes, as_seeds(seeds), progress)
