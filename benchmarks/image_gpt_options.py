@@ -36,8 +36,8 @@ class Options:
     def of_both(self) -> dict[str, Any]:
         """What decides the training of either side; sets of one name have marks of their own."""
         # Which bring torch: not before the command
+        from taming.data.marks import mark_of
         from taming.data.paired_folder import open_set
-        from taming.evaluation.judge_training import mark_of
 
         return {
             "data": self.data.resolve().name,

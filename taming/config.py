@@ -4,8 +4,9 @@ A section `{target: package.module.Name, params: {...}}` describes one object; a
 describes the options of one part. Whatever is misspelt is an error that names the nearest known
 word, because a silently ignored key costs a training run. Knows nothing of what it builds.
 
-A configuration may come from a stranger together with weights, so a target is only followed into
-packages on a short list, and only to classes and functions that such a package defines itself.
+A configuration may come from a stranger together with weights. A target is only followed into
+packages on a short list, and only to classes that belong to its section: a model is made of layers,
+losses and schedules, whose making touches nothing outside of them.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +30,12 @@ from taming import _old_paths
 
 logger = logging.getLogger(__name__)
 
-PREFIXES = ("taming.", "torch.", "pytorch_lightning.")
+LIGHTNING = tuple(f"pytorch_lightning.{part}." for part in ("callbacks", "loggers", "profilers"))
+PREFIXES = ("taming.", "torch.nn.", *LIGHTNING)  # of paths
+# Where classes live: those of a model, and all
+PARTS = ("cond_stage", "first_stage", "transformer", "training.schedules")
+MODELS = (*(f"taming.{part}." for part in PARTS), "torch.nn.modules.")
+TRAININGS = (*MODELS, "taming.data.", "taming.training.", *LIGHTNING)
 PREFIXES_VARIABLE = "TAMING_TARGETS"  # "mine.,lab.models." adds packages of one's own
 RATES = (
     "learning_rate",
@@ -36,6 +43,8 @@ RATES = (
 )  # of a model, beside its target; training reads them
 
 T = TypeVar("T")
+
+_is_trusted: ContextVar[bool] = ContextVar("a program builds its own config", default=False)
 
 
 class ConfigError(ValueError):
@@ -129,9 +138,10 @@ def _listed(value: Any) -> Any:
 # --- targets -------------------------------------------------------------------------------------
 
 
-def allowed_prefixes() -> tuple[str, ...]:
+def own_prefixes() -> tuple[str, ...]:
+    """Packages that the user trusts."""
     own = os.environ.get(PREFIXES_VARIABLE, "").split(",")
-    return PREFIXES + tuple(prefix.strip() for prefix in own if prefix.strip())
+    return tuple(prefix.strip() for prefix in own if prefix.strip())
 
 
 def get_obj_from_str(path: str) -> Any:
@@ -139,7 +149,12 @@ def get_obj_from_str(path: str) -> Any:
 
     Paths of CompVis taming-transformers, `main.Name` included, mean what lives elsewhere now.
     """
-    return _find(path, allowed_prefixes())
+    return _find(path, TRAININGS)
+
+
+def get_model_class(path: str) -> Any:
+    """The same, of what a model is made of; within `instantiate_trusted` from any package."""
+    return _find(path, None if _is_trusted.get() else MODELS)
 
 
 def get_trusted(path: str, reload: bool = False) -> Any:
@@ -152,12 +167,13 @@ def get_trusted(path: str, reload: bool = False) -> Any:
     return _find(path, None)
 
 
-def _find(path: str, prefixes: tuple[str, ...] | None) -> Any:
-    """`prefixes` are those of the packages that may be named; None: any."""
+def _find(path: str, homes: tuple[str, ...] | None) -> Any:
+    """`homes` are where something may live, beside the user's own packages; None: anywhere."""
     if not isinstance(path, str) or "." not in path:
         raise ConfigError(f"target {path!r} is not of the form package.module.Name")
     path = _translated(path)
-    if prefixes is not None and not path.startswith(prefixes):
+    prefixes = (*PREFIXES, *own_prefixes())
+    if homes is not None and not path.startswith(prefixes):
         raise ConfigError(
             f"target '{path}' is outside the packages a configuration may name "
             f"({', '.join(prefixes)}); to trust your own package, set {PREFIXES_VARIABLE}="
@@ -176,8 +192,8 @@ def _find(path: str, prefixes: tuple[str, ...] | None) -> Any:
     if found is None:
         public = (n for n, v in vars(module).items() if inspect.isclass(v) and n[0] != "_")
         raise ConfigError(f"target '{path}': no '{name}' in {module_name}; {nearest(name, public)}")
-    if prefixes is not None:
-        _check_origin(path, found, prefixes)
+    if homes is not None:
+        _check_origin(path, found, homes)
     return found
 
 
@@ -198,14 +214,16 @@ def _submodules(package_name: str) -> list[str]:
     return [p.stem for p in files] + _old_paths.submodules(package_name)
 
 
-def _check_origin(path: str, found: Any, prefixes: tuple[str, ...]) -> None:
-    """Refuses what a module merely imports, and library functions (torch.load, torch.hub.load)."""
+def _check_origin(path: str, found: Any, homes: tuple[str, ...]) -> None:
+    """Refuses what a module merely imports, library functions, and classes of other sections.
+
+    Many classes of large libraries act when they are made: they open files, or start processes.
+    """
     home = f"{getattr(found, '__module__', None) or ''}."
-    third_party = home.startswith(("torch.", "pytorch_lightning."))
-    if not home.startswith(prefixes) or not (
-        inspect.isclass(found) or (inspect.isfunction(found) and not third_party)
-    ):
-        raise ConfigError(f"target '{path}' is not a class that a configuration may build")
+    own = ("taming.", *own_prefixes())
+    is_one = inspect.isclass(found) or (inspect.isfunction(found) and home.startswith(own))
+    if not is_one or not home.startswith((*homes, *own_prefixes())):
+        raise ConfigError(f"target '{path}' is not a class that a configuration may build here")
 
 
 def instantiate_from_config(config: Any, **extra: Any) -> Any:
@@ -216,12 +234,27 @@ def instantiate_from_config(config: Any, **extra: Any) -> Any:
     return _build(config, extra, get_obj_from_str)
 
 
+def instantiate_model(config: Any, **extra: Any) -> Any:
+    """The same for a model or a part of one, whose config may be a stranger's."""
+    return _build(config, extra, get_model_class)
+
+
+def trusting() -> bool:
+    """Whether what is built now may name any package: for what builds more of it later."""
+    return _is_trusted.get()
+
+
 def instantiate_trusted(config: Any, **extra: Any) -> Any:
     """The same from any package, for a program's own config; what the original's function did.
 
-    Never for a file that somebody else wrote: it could name whatever runs a command.
+    Sections within sections too. Never for a file that somebody else wrote: it could name whatever
+    runs a command.
     """
-    return _build(config, extra, get_trusted)
+    token = _is_trusted.set(True)
+    try:
+        return _build(config, extra, get_trusted)
+    finally:
+        _is_trusted.reset(token)
 
 
 def _build(config: Any, extra: Mapping[str, Any], find: Callable[[str], Any]) -> Any:

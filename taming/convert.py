@@ -29,7 +29,7 @@ from taming.checkpoint import (
     save_weights,
     without_prefix,
 )
-from taming.config import ConfigError, get_obj_from_str, instantiate_from_config, to_yaml
+from taming.config import ConfigError, get_model_class, instantiate_model, to_yaml
 from taming.finding import CONFIG, WEIGHTS, find, for_inference, model_section
 
 PARTS = {  # by name: section of the config, prefix of the keys
@@ -111,7 +111,7 @@ def _with_new_targets(value: Any) -> Any:
         return value
     renamed = {key: _with_new_targets(entry) for key, entry in value.items()}
     if isinstance(value.get("target"), str):
-        found = get_obj_from_str(value["target"])
+        found = get_model_class(value["target"])
         renamed["target"] = f"{found.__module__}.{found.__qualname__}"
     return renamed
 
@@ -123,4 +123,4 @@ def _rounded(tensor: Tensor) -> Tensor:
 def _shapes_of(section: Mapping[str, Any]) -> nn.Module:
     """The model without memory for its parameters."""
     with torch.device("meta"):
-        return instantiate_from_config(section)
+        return instantiate_model(section)

@@ -9,6 +9,7 @@ What may be named: a folder, a file of either kind in it, "bundled", or a hub id
     anywhere/        name.ckpt beside name.yaml, model.yaml or config.yaml  the same
 """
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -35,6 +36,8 @@ CONFIGS = (
     "configs/model.yaml",
     "configs/config.yaml",
 )
+# First parts of paths that mean a folder, whoever may be called so on the hub
+HERE = ("runs", "logs", "converted", "checkpoints", "models", "data", "results")
 STAGES = ("first_stage_config", "cond_stage_config")  # parts that are models of their own
 CHECKPOINT_FOLDERS = ("checkpoints", "ckpts")
 WEIGHT_FILES = (
@@ -58,8 +61,8 @@ def find(what: str | Path, config: str | Path | None = None, **hub: Any) -> Foun
     `huggingface_hub.snapshot_download`.
     """
     path = BUNDLED if str(what) == "bundled" else Path(what)
-    if not path.exists() and str(what).count("/") == 1 and not str(what).startswith("."):
-        path = _download(str(what), hub)
+    if not path.exists() and isinstance(what, str) and _is_hub_id(what):
+        path = _download(what, hub)
     if path == BUNDLED and not path.is_dir():
         raise CheckpointError(
             "no model is bundled with this installation; name one, such as a run directory: "
@@ -78,6 +81,16 @@ def find(what: str | Path, config: str | Path | None = None, **hub: Any) -> Foun
         raise _no_model(what, found)
     is_alone = found.stem == weights.stem and weights.stem not in ("model", "weights", "last")
     return Found(weights.stem if is_alone else run_folder(weights).name, found, weights)
+
+
+def _is_hub_id(what: str) -> bool:
+    """Whether "owner/name" can be meant for the hub, where anybody may be called "runs".
+
+    A run that is misspelt, or looked for from the wrong folder, is no model of a stranger.
+    """
+    owner, slash, name = what.partition("/")
+    is_here = not owner or owner in HERE or owner.startswith((".", "~")) or Path(owner).is_dir()
+    return bool(slash and name) and "/" not in name and not is_here
 
 
 def run_folder(weights: Path) -> Path:
@@ -133,10 +146,13 @@ def _files(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
 
 
 def _no_model(what: str | Path, needed: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{what} is no model: {needed} does not exist; give a run directory, which holds "
-        f"{CONFIG} and {WEIGHTS}"
-    )
+    folder, hint = Path(what), ""
+    if not folder.exists() and folder.parent.is_dir() and folder.parent != folder:
+        names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+        close = difflib.get_close_matches(folder.name, names, n=1, cutoff=0.5)
+        hint = f"; did you mean {folder.parent / close[0]}?" if close else ""
+    remedy = hint or f"; give a run directory, which holds {CONFIG} and {WEIGHTS}"
+    return CheckpointError(f"{what} is no model: {needed} does not exist{remedy}")
 
 
 def _download(hub_id: str, options: Mapping[str, Any]) -> Path:

@@ -7,6 +7,7 @@ files belong together. Files are read without running code from them.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from taming.checkpoint import FIRST_STAGE, load_weights, read_state_dict
-from taming.config import ConfigError, get_obj_from_str, instantiate_from_config
+from taming.config import ConfigError, get_model_class, instantiate_model
 from taming.finding import (
     CONFIG,
     STAGES,
@@ -90,10 +91,12 @@ def lighten(model: Model, precision: str, device: torch.device) -> Model:
 def load_model(what: str | Path | Found) -> Model:
     """The model itself on the CPU, in evaluation mode."""
     found = what if isinstance(what, Found) else find(what)
+    section = for_inference(model_section(found.config))
+    kind = get_model_class(section["target"])
+    if not (inspect.isclass(kind) and issubclass(kind, Model)):
+        raise ConfigError(f"{found.config} describes a {section['target']}, which cannot paint")
     with _Unfilled():
-        model = instantiate_from_config(for_inference(model_section(found.config)))
-    if not isinstance(model, Model):
-        raise ConfigError(f"{found.config} describes a {type(model).__name__}, which cannot paint")
+        model: Model = instantiate_model(section)
     # Shared with the file, which is mapped: in memory once, and read when they are used.
     load_weights(model, read_state_dict(found.weights), source=str(found.weights), share=True)
     return model.eval().requires_grad_(False)
@@ -129,7 +132,7 @@ def expand_names(model_config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(named, str) and not named.startswith("__"):
         found = find(named)
         section = first_stage_section(found.config)
-        if not issubclass(get_obj_from_str(section["target"]), VQModel):
+        if not issubclass(get_model_class(section["target"]), VQModel):
             raise ConfigError(
                 f"first_stage_config names {named}, which is a {section['target']}; give the run "
                 f"of a first stage, or of a second one that holds one"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from taming.config import (
     from_mapping,
     get_obj_from_str,
     instantiate_from_config,
+    instantiate_model,
     load_config,
     to_yaml,
 )
@@ -74,7 +76,8 @@ def test_target_and_params_build_an_object() -> None:
     ("target", "message"),
     [
         ("torch.nn.Linaer", "did you mean 'Linear'"),
-        ("torch.nnn.Linear", "did you mean 'nn'"),
+        ("torch.nn.modlues.Linear", "did you mean 'modules'"),
+        ("torch.nnn.Linear", "outside the packages"),
         ("taming.confg.X", "did you mean 'config'"),
         ("Linear", r"package\.module\.Name"),
         ("os.system", "TAMING_TARGETS"),
@@ -86,10 +89,43 @@ def test_unknown_targets_name_the_nearest(target: str, message: str) -> None:
         get_obj_from_str(target)
 
 
-@pytest.mark.parametrize("target", ["torch.load", "torch.hub.load", "taming.config.Path"])
-def test_configs_cannot_call_what_is_no_part_of_a_model(target: str) -> None:
-    with pytest.raises(ConfigError, match="not a class that a configuration may build"):
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.load",
+        "torch.hub.load",
+        "taming.config.Path",
+        # Classes that act when they are made: one starts a process, others open or remove files.
+        "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler.SubprocessHandler",
+        "torch.nn.functional.relu",
+        "torch.serialization._open_file",
+        "torch.utils.data.datapipes.iter.fileopener.FileOpenerIterDataPipe",
+        "pytorch_lightning.Trainer",
+        "taming.evaluation.album.Album",
+    ],
+)
+def test_configs_cannot_call_what_is_no_part_of_a_training(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"outside the packages|not a class that a configuration"):
         get_obj_from_str(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "taming.data.imagenet.ImageNetTrain",
+        "taming.training.callbacks.WriteHistory",
+        "pytorch_lightning.loggers.CSVLogger",
+    ],
+)
+def test_a_model_is_made_of_nothing_that_touches_files(target: str) -> None:
+    assert get_obj_from_str(target).__name__ == target.rpartition(".")[2]
+    with pytest.raises(ConfigError, match="not a class that a configuration may build here"):
+        instantiate_model({"target": target})
+    params: dict[str, Any] = {"n_embed": 4, "embed_dim": 4, "lossconfig": {"target": target}}
+    params["ddconfig"] = {"z_channels": 4, "ch": 8, "ch_mult": [1], "num_res_blocks": 1}
+    params["ddconfig"] |= {"norm_groups": 4, "mid_attention": False}
+    with pytest.raises(ConfigError, match="not a class that a configuration may build here"):
+        instantiate_model({"target": "taming.first_stage.vqgan.VQModel", "params": params})
 
 
 def test_own_packages_are_trusted_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +139,7 @@ def test_own_packages_are_trusted_by_name(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_config_starts_no_function_of_ours(target: str) -> None:
     """They write files and download, and one of them follows a target anywhere."""
     inner = {"target": "subprocess.Popen", "params": {"args": ["true"]}}
-    with pytest.raises(ConfigError, match="is a function"):
+    with pytest.raises(ConfigError, match=r"is a function|not a class"):
         instantiate_from_config({"target": target, "params": {"config": inner}})
 
 
@@ -117,6 +153,26 @@ def test_a_program_builds_its_own_classes_by_the_old_names() -> None:
     assert find("collections.Counter", reload=False)(a=2) == build(section)
     with pytest.raises(ConfigError, match="TAMING_TARGETS"):
         instantiate_from_config(section)
+
+
+def test_a_program_trusts_sections_within_sections() -> None:
+    from taming.util import instantiate_from_config as build
+
+    params: dict[str, Any] = {"n_embed": 4, "embed_dim": 4}
+    params["ddconfig"] = {"z_channels": 4, "ch": 8, "ch_mult": [1], "num_res_blocks": 1}
+    params["ddconfig"] |= {"norm_groups": 4, "mid_attention": False}
+    params["lossconfig"] = {"target": "collections.UserDict"}
+    model = {"target": "taming.models.vqgan.VQModel", "params": params}
+    assert type(build(model).loss).__name__ == "UserDict"
+    with pytest.raises(ConfigError, match="TAMING_TARGETS"):
+        instantiate_model(model)
+    data = {"target": "main.DataModuleFromConfig", "params": {"batch_size": 1}}
+    data["params"]["train"] = {"target": "collections.UserList", "params": {"initlist": [1, 2]}}
+    module = build(data)
+    module.setup()
+    assert list(module.datasets["train"]) == [1, 2]
+    with pytest.raises(ConfigError, match="TAMING_TARGETS"):
+        instantiate_from_config(data).setup()
 
 
 @pytest.mark.parametrize("rate", ["base_learning_rate", "learning_rate"])

@@ -105,6 +105,27 @@ def test_a_name_that_is_not_there_is_never_its_neighbour(tmp_path: Path) -> None
         find(tmp_path / "last.ckpt")
 
 
+@pytest.mark.parametrize("what", ["runs/strets", "logs/a", "here/b", "./c/d", "~/model", "a/b/c"])
+def test_a_run_that_is_misspelt_is_not_asked_for_from_strangers(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may be called "runs" on the hub."""
+    make(tmp_path, "here/config.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(finding, "_download", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(CheckpointError, match="is no model"):
+        find(what)
+
+
+def test_a_run_that_is_misspelt_names_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "runs/streets/config.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"did you mean runs.streets\?"):
+        find("runs/strets")
+
+
 def test_where_nothing_is_bundled_a_model_has_to_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,8 +179,8 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"runs/typo is neither a folder here nor"):
-        find("runs/typo")
+    with pytest.raises(CheckpointError, match=r"someone/typo is neither a folder here nor"):
+        find("someone/typo")
 
 
 def test_weights_of_another_architecture_are_refused(folder: Path, tmp_path, second_stage) -> None:
@@ -203,6 +203,8 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
         ({"name": "x"}, "no section `model`"),
         ({"model": {"params": {}}}, "no section `model`"),
         ({"model": {"target": "os.system", "params": {}}}, "outside the packages"),
+        ({"model": {"target": "torch.nn.Linear",
+                    "params": {"in_features": 1, "out_features": 1}}}, "Linear, which cannot"),
         ({"model": {"target": "taming.transformer.decoder.Branch",
                     "params": {"control": 1, "prefix": 2}}}, r"Branch"),
     ],

@@ -255,17 +255,18 @@ def test_a_main_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     assert python(WHOSE_MAIN, tmp_path) == "theirs"
 
 
-@pytest.mark.parametrize("name", ["instantiate_from_config", "nothing", "os.path"])
+@pytest.mark.parametrize("name", ["DataModuleFromConfig", "nothing", "os.path"])
 def test_a_target_in_main_never_imports_a_strangers_main(tmp_path: Path, name: str) -> None:
     (tmp_path / "main.py").write_text(
-        "open('ran', 'w').close()\ninstantiate_from_config = nothing = print\n"
+        "open('ran', 'w').close()\nDataModuleFromConfig = nothing = print\n"
     )
     program = (
         "import json\nfrom taming.config import get_obj_from_str\n"
         f"try: print(json.dumps(get_obj_from_str('main.{name}').__module__))\n"
         "except ValueError as error: print(json.dumps(type(error).__name__))"
     )
-    expected = "taming.config" if name == "instantiate_from_config" else "ConfigError"
+    is_ours = name == "DataModuleFromConfig"
+    expected = "taming.training.published_data" if is_ours else "ConfigError"
     assert python(program, tmp_path) == expected
     assert not (tmp_path / "ran").exists()
 

@@ -39,8 +39,10 @@ class SentenceEncoder:
             raise ImportError('text needs transformers: pip install "taming[text]"') from error
         where = _minilm_folder() if name == "minilm" else name
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(where)
-            model = _quietly(lambda: AutoModel.from_pretrained(where))
+            # Never code that lies beside the weights; without a word, a terminal would be asked.
+            options = {"trust_remote_code": False}
+            self.tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            model = _quietly(lambda: AutoModel.from_pretrained(where, **options))
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from taming.config import allowed_prefixes
+from taming.config import own_prefixes
 from taming.data.base import PublishedSet
 from taming.data.object_codes import (
     ObjectsBoundingBoxConditionalBuilder,
@@ -258,8 +258,9 @@ class AnnotatedObjectsDataset(PublishedSet):
 def load_object_from_string(object_string: str) -> Any:
     """A list or dict by its dotted name, from the packages that a configuration may name."""
     module, _, name = object_string.rpartition(".")
-    if not object_string.startswith(allowed_prefixes()):
-        raise ValueError(f"'{object_string}' is outside {', '.join(allowed_prefixes())}")
+    prefixes = ("taming.", *own_prefixes())
+    if not object_string.startswith(prefixes):
+        raise ValueError(f"'{object_string}' is outside {', '.join(prefixes)}")
     found = getattr(importlib.import_module(module), name, None)
     if not isinstance(found, list | dict):
         raise ValueError(f"'{object_string}' is no list or dict of categories")

@@ -63,7 +63,7 @@ class JudgeConfig:
     names: tuple[str, ...] = ()  # the set's labels or classes; others have none
     format: str = "folder"  # of the set
     pictures: int = 0  # in its training split
-    annotated: str = ""  # `judge_training.mark_of` the set, which tells sets of one name apart
+    annotated: str = ""  # `data.marks.mark_of` the set, which tells sets of one name apart
     ignore: tuple[str, ...] = ()  # label names that count as unlabelled
     widths: tuple[int, ...] = (32, 64, 128)
     draws: int = 2400  # random crops of the training split, seen again and again

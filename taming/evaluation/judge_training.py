@@ -26,6 +26,7 @@ from torch import Tensor
 from taming.data.batch import NO_CLASS, collate
 from taming.data.datamodule import ImageData
 from taming.data.image_list import ImageList
+from taming.data.marks import mark_of
 from taming.evaluation.judge import Judge, JudgeConfig, NoJudge
 from taming.evaluation.judges import (
     CONFIG,
@@ -42,7 +43,6 @@ WARMUP = 50  # steps
 TYPICAL = 200  # true samples behind the mean of a judge
 AT_ONCE = 16  # pictures that are reconstructed together
 LOGGED = 100  # steps between two lines in the log
-ANNOTATED = ("labels", "depth", "annotations")  # folders of a set that hold annotations
 
 Progress = Callable[[int, int], None]  # done, in all
 Reconstruct = Callable[[Tensor], Tensor]  # (B, 3, H, W) in [-1, 1], both
@@ -178,27 +178,6 @@ def home_of(config: JudgeConfig) -> str:
     mark = hashlib.sha256(told.encode()).hexdigest()[:8]
     height, width = config.size
     return f"{Path(config.path).name}_{config.task}_{height}x{width}_{mark}"
-
-
-def mark_of(part: ImageList) -> str:
-    """A hash of a set's names and annotations: JSON by its bytes, other files by name and size.
-
-    Of rendered scenes the settings count, which decide all else, so that a judge is found again
-    where the same scenes were rendered on another machine, whatever the last digit of a joint.
-    """
-    root, scenes = part.root, part.root / "worlds.json"
-    told = hashlib.sha256("\n".join(part.names).encode())
-    if scenes.is_file():
-        told.update(scenes.read_bytes())
-    elif root.is_dir():
-        # A report may lie in the folder of the set; it says nothing of the pictures.
-        told_in = [path for path in root.glob("*.json") if path.name != "report.json"]
-        maps = [path for folder in ANNOTATED for path in (root / folder).rglob("*")]
-        for path in sorted(path for path in [*told_in, *maps] if path.is_file()):
-            told.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
-            if path.suffix == ".json":
-                told.update(path.read_bytes())
-    return told.hexdigest()[:16]
 
 
 def vocabulary(data: ImageData, task: str) -> tuple[str, ...]:

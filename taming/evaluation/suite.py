@@ -24,10 +24,10 @@ from typing import Any
 import torch
 
 from taming.config import load_config, plain
+from taming.data.marks import mark_of
 from taming.data.roots import VARIABLE
 from taming.evaluation.album import Album
 from taming.evaluation.figures import draw_curves
-from taming.evaluation.judge_training import mark_of
 from taming.evaluation.networks import NETWORK, Unavailable
 from taming.evaluation.page import write_page
 from taming.evaluation.reaches import PHOTOGRAPHS, doubts, unmeasured, with_reaches

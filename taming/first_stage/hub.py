@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from taming.checkpoint import LOSS_KEYS, atomic_write, load_weights, read_first_stage, save_weights
-from taming.config import ConfigError, get_obj_from_str, instantiate_from_config, plain
+from taming.config import ConfigError, get_model_class, instantiate_model, plain
 from taming.finding import HUB_CONFIG, HUB_WEIGHTS, find, first_stage_section, for_inference
 
 M = TypeVar("M", bound="HubMixin")
@@ -106,14 +106,14 @@ class HubMixin(nn.Module):
             revision=revision,
         )
         section = first_stage_section(found.config)
-        kind = get_obj_from_str(section["target"])
+        kind = get_model_class(section["target"])
         if not (inspect.isclass(kind) and issubclass(kind, cls)):
             raise ConfigError(
                 f"{found.config} describes a {section['target']}, which is no {cls.__name__}; "
                 "taming.load opens models of any kind"
             )
         section["params"] |= params
-        model = instantiate_from_config(section)
+        model = instantiate_model(section)
         load_weights(model, read_first_stage(found.weights), source=str(found.weights))
         return model.eval()
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from taming.checkpoint import LoadReport, load_weights, read_first_stage
-from taming.config import from_mapping, instantiate_from_config
+from taming.config import from_mapping, instantiate_model
 from taming.first_stage.autoencoder import AutoencoderConfig, Decoder, Encoder
 from taming.first_stage.hub import HubMixin
 from taming.first_stage.losses import VQLPIPSWithDiscriminator
@@ -62,14 +62,12 @@ class VQModel(HubMixin, PublishedCalls):
         self.monitor = monitor
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
-        self.loss = instantiate_from_config(lossconfig) if lossconfig is not None else None
+        self.loss = instantiate_model(lossconfig) if lossconfig is not None else None
         if quantizer is None:
             self.quantize = self._own_quantizer(n_embed, embed_dim, remap, sane_index_shape)
         else:
             given = {} if remap is None else {"remap": remap}
-            self.quantize = instantiate_from_config(
-                quantizer, n_e=n_embed, e_dim=embed_dim, **given
-            )
+            self.quantize = instantiate_model(quantizer, n_e=n_embed, e_dim=embed_dim, **given)
         self.quant_conv = nn.Conv2d(self.config.z_channels, embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(embed_dim, self.config.z_channels, 1)
         if colorize_nlabels is not None:
@@ -235,7 +233,7 @@ class GumbelVQ(VQModel):
         )  # fmt: skip
         self.vocab_size = n_embed
         self.temperature_scheduler = (
-            instantiate_from_config(temperature_scheduler_config)
+            instantiate_model(temperature_scheduler_config)
             if temperature_scheduler_config is not None
             else None
         )

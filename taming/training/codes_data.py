@@ -32,6 +32,7 @@ from taming.cond_stage.base import Condition
 from taming.config import ConfigError, check_arguments, from_mapping
 from taming.console import progress_bar
 from taming.data.datamodule import ImageData, prepare_worker
+from taming.data.marks import mark_of
 from taming.data.mix import Mix
 from taming.data.sampler import BatchSampler, Index, InOrder
 from taming.training.cache import CodesCache, Encode, Progress, build_cache, encode, fingerprint
@@ -190,7 +191,7 @@ class CodesData(ImageData):
             "split": split,
             "draws": draws,
             "sets": [asdict(entry) for entry in self.sets],
-            "pictures": [part.names for part in mix.sets],
+            "pictures": [mark_of(part) for part in mix.sets],
             "size": self.default_size,
             "seed": self.seed,
             "label_names": self.label_names,

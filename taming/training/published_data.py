@@ -25,7 +25,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from taming.config import ConfigError, instantiate_from_config
+from taming.config import (
+    ConfigError,
+    instantiate_from_config,
+    instantiate_trusted,
+    trusting,
+)
 from taming.data.datamodule import ResumableData, prepare_worker
 from taming.data.sampler import BatchSampler, InOrder
 from taming.data.unpacking import custom_collate
@@ -149,6 +154,7 @@ class DataModuleFromConfig(ResumableData):
         given = dict(zip(SPLITS, (train, validation, test), strict=True))
         self.dataset_configs = {name: section for name, section in given.items() if section}
         self.datasets: dict[str, Any] = {}
+        self._build = instantiate_trusted if trusting() else instantiate_from_config
 
     def prepare_data(self) -> None:
         """Sets that fetch or index files do it when they are built: once, before all devices."""
@@ -157,7 +163,7 @@ class DataModuleFromConfig(ResumableData):
     def setup(self, stage: str | None = None) -> None:
         for name, section in self.dataset_configs.items():
             if name not in self.datasets:
-                built = instantiate_from_config(section)
+                built = self._build(section)
                 self.datasets[name] = WrappedDataset(built) if self.wrap else built
 
     # --- loaders ---

@@ -11,7 +11,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from torch import nn
 
-from taming.config import instantiate_from_config, to_yaml
+from taming.config import instantiate_model, to_yaml
 from taming.finding import for_inference
 from taming.training.published_data import DataModuleFromConfig
 
@@ -21,7 +21,7 @@ def report(config: Mapping[str, Any], data: Any, console: Console | None = None)
     console = console or Console()
     console.print(Syntax(to_yaml(config), "yaml"))
     with torch.device("meta"):
-        model = instantiate_from_config(for_inference(config["model"]))
+        model = instantiate_model(for_inference(config["model"]))
     console.print(_parameters(model))
     console.print(_sets(data, getattr(model, "downsample_factor", 1)))
 

@@ -30,6 +30,7 @@ from taming.config import (
     check_arguments,
     from_mapping,
     instantiate_from_config,
+    instantiate_model,
     load_config,
     plain,
     to_yaml,
@@ -102,7 +103,7 @@ def train(
     if dry_run:
         report(config, data)
         return Path(runs) / (name or config["name"])
-    model = instantiate_from_config({k: v for k, v in config["model"].items() if k in SECTION})
+    model = instantiate_model({k: v for k, v in config["model"].items() if k in SECTION})
     # Only now, so that a config with a mistake leaves no run directory behind.
     checkpoint = None if folder is None else folder / LAST
     folder = folder or new_run_directory(name or config["name"], Path(runs))
@@ -221,7 +222,7 @@ def encode(
         )
     model = complete_model_config(config["model"], data)
     warn_without_first_stage(model)
-    built = instantiate_from_config({key: model[key] for key in SECTION if key in model})
+    built = instantiate_model({key: model[key] for key in SECTION if key in model})
     folder = Path(out or data.settings.cache or Path("cache") / config["name"])
     data.attach(built, folder, cache=folder)
     data.caches(progress, device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from taming.checkpoint import load_weights, read_state_dict
 from taming.cond_stage.base import Condition, combine
-from taming.config import get_obj_from_str, instantiate_from_config
+from taming.config import get_model_class, instantiate_model
 from taming.first_stage.vqgan import VQModel
 from taming.transformer.any_order import AnyOrderTransformer
 from taming.transformer.decoder import Branch
@@ -54,9 +54,9 @@ class MultiTaskTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = [(int(height), int(width)) for height, width in sizes]
-        self.first_stage_model: VQModel = instantiate_from_config(first_stage_config)
+        self.first_stage_model: VQModel = instantiate_model(first_stage_config)
         self.first_stage_model.eval().requires_grad_(False)
-        self.transformer: AnyOrderTransformer = instantiate_from_config(transformer_config)
+        self.transformer: AnyOrderTransformer = instantiate_model(transformer_config)
         ours, theirs = self.transformer.codebook_size, self.first_stage_model.codebook_size
         if ours != theirs:
             raise ValueError(
@@ -74,7 +74,7 @@ class MultiTaskTransformer(nn.Module):
             )
 
     def _build_condition(self, name: str, config: Mapping[str, Any]) -> Condition:
-        condition = instantiate_from_config(config, **self._condition_sizes(config))
+        condition = instantiate_model(config, **self._condition_sizes(config))
         if condition.name != name:
             raise ValueError(
                 f'cond_stage_config names a condition "{name}" whose class paints from '
@@ -84,7 +84,7 @@ class MultiTaskTransformer(nn.Module):
 
     def _condition_sizes(self, config: Mapping[str, Any]) -> dict[str, int]:
         """Width and downsample factor follow from the other stages."""
-        if get_obj_from_str(config["target"]).kind == "prefix":
+        if get_model_class(config["target"]).kind == "prefix":
             return {"width": self.transformer.width}
         factor = self.first_stage_model.downsample_factor
         return {"width": self.transformer.control_width, "downsample_factor": factor}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from taming.checkpoint import LoadReport, load_weights, read_state_dict
 from taming.cond_stage.prefix_tokens import SOSProvider
-from taming.config import instantiate_from_config
+from taming.config import instantiate_model
 from taming.data.published_batch import read_input
 from taming.first_stage.plain_module import PlainModule
 from taming.first_stage.vqgan import VQModel
@@ -73,12 +73,12 @@ class Net2NetTransformer(PlainModule):
         self.pkeep = pkeep
         self.sos_token = sos_token
         self.be_unconditional = unconditional
-        self.first_stage_model: VQModel = instantiate_from_config(first_stage_config)
+        self.first_stage_model: VQModel = instantiate_model(first_stage_config)
         self.cond_stage_model: Any = self._build_cond_stage(cond_stage_config)
         self.permuter: nn.Module = (
-            instantiate_from_config(permuter_config) if permuter_config is not None else Identity()
+            instantiate_model(permuter_config) if permuter_config is not None else Identity()
         )
-        self.transformer: GPT = instantiate_from_config(transformer_config)
+        self.transformer: GPT = instantiate_model(transformer_config)
         for frozen in (self.first_stage_model, self.cond_stage_model):
             if isinstance(frozen, nn.Module):
                 frozen.eval().requires_grad_(False)
@@ -98,7 +98,7 @@ class Net2NetTransformer(PlainModule):
                 f"cond_stage_config is '{config}'; give a section with target and params, "
                 f'"{IS_FIRST_STAGE}" or "{IS_UNCONDITIONAL}"'
             )
-        return instantiate_from_config(config)
+        return instantiate_model(config)
 
     def _check_vocabulary(self) -> None:
         size = self.transformer.config.vocab_size

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from taming.data.batch import NO_CLASS
+from taming.data.marks import mark_of
 from taming.data.paired_folder import PairedFolder
 from taming.evaluation.judge import NoJudge
 from taming.evaluation.judge_training import (
@@ -18,7 +19,6 @@ from taming.evaluation.judge_training import (
     home_of,
     judge_config,
     judge_of,
-    mark_of,
     named_in,
     train_judge,
 )

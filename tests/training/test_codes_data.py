@@ -1,5 +1,7 @@
 """Laws of the second stage's loaders: who draws what, when, and from which codes."""
 
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -157,6 +159,24 @@ def test_new_pictures_make_a_cache_stale(open_data: Open, tmp_path: Path) -> Non
     Image.new("RGB", (24, 16)).save(folder / "new.png")
     with pytest.raises(CacheError, match="other pictures"):
         open_data(**options).caches()
+
+
+@pytest.mark.parametrize("what", ["captions", "pictures", "maps"])
+def test_a_cache_of_what_has_changed_since_is_stale(
+    open_data: Open, scenes: Path, tmp_path: Path, what: str
+) -> None:
+    """Annotations may be added to pictures that were encoded, by `taming annotate` say."""
+    root = Path(shutil.copytree(scenes, tmp_path / "scenes"))
+    open_data(tmp_path, sets=[str(root)]).caches()
+    open_data(tmp_path, sets=[str(root)]).caches()
+    if what == "captions":
+        captions = {path.stem: ["a place"] for path in (root / "images").iterdir()}
+        (root / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
+    else:
+        picture = next((root / ("images" if what == "pictures" else "labels")).iterdir())
+        Image.new("L", (30, 20)).save(picture)
+    with pytest.raises(CacheError, match="other pictures"):
+        open_data(tmp_path, sets=[str(root)]).caches()
 
 
 def test_the_cache_lies_where_the_config_says(open_data: Open, tmp_path: Path) -> None:
