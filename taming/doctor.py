@@ -10,6 +10,7 @@ And a torchvision built for another PyTorch, which fails when Lightning or trans
 import base64
 import hashlib
 import importlib
+import json
 import os
 import platform
 import re
@@ -17,6 +18,8 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import taming
 
@@ -194,22 +197,40 @@ def _yes(value: bool) -> str:
 # --- files ----------------------------------------------------------------------------------------
 
 
+def reinstalling(own: metadata.Distribution | None) -> str:
+    """The command that lays our files down anew, from where they came.
+
+    The name alone would fetch whatever an index calls so.
+    """
+    origin = json.loads((own.read_text("direct_url.json") if own is not None else None) or "{}")
+    url = urlsplit(origin.get("url", ""))
+    command = "pip install --force-reinstall --no-deps"
+    if url.scheme != "file":
+        return f"{command} -e . (in the checkout of {NAME})"
+    editable = "-e " if (origin.get("dir_info") or {}).get("editable") else ""
+    return f'{command} {editable}"{url2pathname(url.path)}"'
+
+
 def owners(distributions: Iterable[metadata.Distribution]) -> list[Finding]:
     """Other distributions that own files of `taming/`."""
     found = {}
-    for distribution in distributions:
-        name = str(distribution.metadata["Name"])
-        if re.sub(r"[-_.]+", "-", name).lower() == NAME:
+    named = [(str(each.metadata["Name"]), each) for each in distributions]
+    own = next((each for name, each in named if _is_ours(name)), None)
+    for name, distribution in named:
+        if _is_ours(name):
             continue
         files = [str(f) for f in distribution.files or () if f.parts[:1] == (NAME,)]
         if files:
             remedy = (
                 f"it owns {len(files)} files of {NAME}/, such as {min(files)}, and removing it "
-                f"removes ours: pip uninstall {name}, then "
-                f"pip install --force-reinstall --no-deps {NAME}"
+                f"removes ours: pip uninstall {name}, then {reinstalling(own)}"
             )
             found[name] = Finding(name, distribution.version, remedy, is_problem=True)
     return list(found.values()) or [Finding("other owners", "none")]
+
+
+def _is_ours(name: str) -> bool:
+    return re.sub(r"[-_.]+", "-", name).lower() == NAME
 
 
 def changed_files(own: metadata.Distribution | None) -> list[Finding]:
@@ -218,7 +239,7 @@ def changed_files(own: metadata.Distribution | None) -> list[Finding]:
     changed = [str(f) for f in recorded if f.parts[:1] == (NAME,) and not _is_as_recorded(f)]
     if not changed:
         return []
-    remedy = f"{', '.join(changed[:3])}; pip install --force-reinstall --no-deps {NAME}"
+    remedy = f"{', '.join(changed[:3])}; {reinstalling(own)}"
     return [Finding("changed or missing", f"{len(changed)} files", remedy, is_problem=True)]
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import re
 import sys
 from importlib import metadata
@@ -50,7 +51,19 @@ def test_a_second_owner_is_a_problem_and_the_remedy_names_it(tmp_path: Path) -> 
     assert found.subject == "taming-transformers-rom1504"
     assert "1 files" in found.note
     assert "pip uninstall taming-transformers-rom1504" in found.note
-    assert "--force-reinstall" in found.note
+    assert found.note.endswith("--no-deps -e . (in the checkout of taming)")
+
+
+@pytest.mark.parametrize("is_editable", [True, False])
+def test_what_is_installed_anew_comes_from_where_it_came(tmp_path: Path, is_editable: bool) -> None:
+    """The name alone fetches whatever an index calls so."""
+    own = install(tmp_path, "taming", {"taming/a.py": "ours"})
+    checkout = tmp_path / "my checkout"
+    origin = {"url": checkout.as_uri(), "dir_info": {"editable": is_editable}}
+    (tmp_path / "taming-1.0.dist-info" / "direct_url.json").write_text(json.dumps(origin))
+    (tmp_path / "taming/a.py").unlink()
+    (found,) = doctor.changed_files(own)
+    assert found.note.endswith(f'--no-deps {"-e " * is_editable}"{checkout}"')
 
 
 def test_the_own_distribution_and_strangers_are_no_problem(tmp_path: Path) -> None:

@@ -48,15 +48,16 @@ def open_network(classes: Sequence[str], name: str, task: str, device: torch.dev
     """A network of `transformers` for one of these automatic classes, and its image processor."""
     import transformers
 
+    no_code = {"trust_remote_code": False}  # without it, a network with code asks whether to run it
     with quiet_loading():
         try:
-            config = transformers.AutoConfig.from_pretrained(name)
+            config = transformers.AutoConfig.from_pretrained(name, **no_code)
             known = [getattr(transformers, each) for each in classes if hasattr(transformers, each)]
             fitting = [auto for auto in known if type(config) in auto._model_mapping]
             if not fitting:
                 raise ValueError(f"it is a {config.model_type}, which is for something else")
-            model = fitting[0].from_pretrained(name)
-            processor = transformers.AutoImageProcessor.from_pretrained(name)
+            model = fitting[0].from_pretrained(name, **no_code)
+            processor = transformers.AutoImageProcessor.from_pretrained(name, **no_code)
         except (OSError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[0]
             raise ValueError(

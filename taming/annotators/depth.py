@@ -71,6 +71,8 @@ class DepthAnnotator(Annotator):
             values = np.clip(np.round(depth / STEP), 1, 65535)
         else:
             values = np.round((depth - low) / max(high - low, 1e-12) * 65535)
+        if not self.file.is_file():
+            self.save()  # maps without it would be nobody's, and in the way of the next pass
         write_map(self._map(name), values.astype(np.uint16))
         self.table["per_image"][name] = {"min": low, "max": high}
 

@@ -33,6 +33,7 @@ class PoseAnnotator(Annotator):
             ["AutoModelForPoseEstimation"], network, self.task, self.device
         )
         self.joints = self._joint_names()
+        self.info = {"model": network, "detector": detector}
         self.detector = None
         if detector is not None:
             self.detector = open_network(
@@ -42,8 +43,10 @@ class PoseAnnotator(Annotator):
         self.people: list[dict[str, Any]] = []
         if self.file.is_file():
             found = read_json(self.file)
-            origin = (found.get("info") or {}).get("model")
-            check_origin(self.file, origin == network, network)
+            # A file without the key may have been made with any detector.
+            origin = {"detector": detector} | (found.get("info") or {})
+            by = f"{network} with detector {detector}"
+            check_origin(self.file, origin == self.info, by)
             self.images, self.people = found["images"], found["annotations"]
         files = (PurePosixPath(image["file_name"]) for image in self.images)
         self.done = {file.with_suffix("").as_posix() for file in files}
@@ -124,7 +127,7 @@ class PoseAnnotator(Annotator):
         write_json(
             self.file,
             {
-                "info": {"model": self.network},
+                "info": self.info,
                 "images": self.images,
                 "annotations": self.people,
                 "categories": [person],

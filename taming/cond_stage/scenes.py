@@ -26,6 +26,11 @@ from taming.cond_stage.boxes import (
 from taming.cond_stage.sources import describe, is_path
 from taming.config import nearest
 from taming.data.annotations import read_json
+from taming.data.formats.coco import (
+    load_annotations,
+    load_categories,
+    load_image_descriptions,
+)
 from taming.data.objects import FULL_CROP, Annotation, BoundingBox
 
 MAX_OBJECTS = 30  # of the published scene models, so that their condition has 92 tokens
@@ -124,29 +129,22 @@ def _by_hand(entries: Mapping[str, Any], what: str) -> Scenes:
 
 
 def _coco(files: Sequence[Mapping[str, Any]], what: str) -> Scenes:
-    known = {str(each["id"]): each["name"] for file in files for each in file["categories"]}
-    ids = sorted(each for each, name in known.items() if name != "other")
+    known = load_categories(each for file in files for each in file["categories"])
+    ids = sorted(known)
     numbers = {each: number for number, each in enumerate(ids)}
-    images = {each["id"]: each for file in files for each in file["images"]}
-    objects: dict[Any, list[Annotation]] = {each: [] for each in images}
-    for entry in (each for file in files for each in file["annotations"]):
-        image, category = images.get(entry["image_id"]), str(entry["category_id"])
-        if image is None:
-            raise ValueError(f"{what}: an annotation is of picture {entry['image_id']}, not listed")
-        if category not in numbers:
-            continue
-        sides = (image["width"], image["height"]) * 2
-        box = [at / side for at, side in zip(entry["bbox"], sides, strict=True)]
-        if box[2] * box[3] > MIN_AREA:
-            objects[image["id"]].append(_annotation(numbers[category], box))
-    scenes = [
-        Scene(Path(image["file_name"]).stem, objects[each], _centre(image))
-        for each, image in images.items()
-        if objects[each]
-    ]
+    images = load_image_descriptions((each for file in files for each in file["images"]), what)
+    boxes = [file["annotations"] for file in files]
+    found = load_annotations(boxes, images, numbers.__getitem__, what)
+    scenes = []
+    for key, image in images.items():
+        boxed = [(each.category_no, each.bbox) for each in found.get(key, ())]
+        objects = [_annotation(*each) for each in boxed if each[1][2] * each[1][3] > MIN_AREA]
+        if objects:
+            crop = _centre(*image.original_size)
+            scenes.append(Scene(Path(image.file_name).stem, objects, crop))
     if not scenes:
         raise ValueError(f"{what} holds no picture with objects of a known category")
-    return Scenes([known[each] for each in ids], scenes)
+    return Scenes([known[each].name for each in ids], scenes)
 
 
 def _annotation(category: int, bbox: Sequence[float]) -> Annotation:
@@ -154,9 +152,8 @@ def _annotation(category: int, bbox: Sequence[float]) -> Annotation:
     return Annotation(w * h, None, (x, y, w, h), category, None)
 
 
-def _centre(image: Mapping[str, Any]) -> BoundingBox:
+def _centre(width: int, height: int) -> BoundingBox:
     """The square in the middle of a picture, which is what is painted of it."""
-    width, height = image["width"], image["height"]
     side = min(width, height)
     wide, high = side / width, side / height
     return (1 - wide) / 2, (1 - high) / 2, wide, high

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from taming.cond_stage.base import Size
-from taming.data.pictures import read_image, to_rgb
+from taming.data.pictures import read_image, to_rgb, upright
 
 
 def describe(source: Any) -> str:
@@ -51,7 +51,7 @@ def as_image(source: Any) -> np.ndarray:
     if is_path(source):
         return read_image(source)
     if isinstance(source, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(source))
+        return to_rgb(upright(source))
     if isinstance(source, Tensor):
         if source.ndim == 3 and source.shape[0] in (1, 3) and source.is_floating_point():
             return to_pixels(source.expand(3, -1, -1))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from taming.data.annotations import LabelReader, LabelTable
 from taming.data.batch import ANNOTATIONS
 from taming.data.image_list import ImageList
+from taming.data.sides import Sides, counterparts
 from taming.data.vocabulary import merge_class_names, merge_label_names, normalised
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,11 @@ class AnnotatedSet(ImageList, ABC):
             self._log_absent("label", self.labels.absent)
         self.class_ids = self._ids("class", self.class_table, self.class_names)
         self.box_ids = self._ids("box", self.box_table, self.box_names)
+        self.sides = Sides(
+            counterparts(self.label_names),
+            counterparts(self.box_names),
+            counterparts(self.class_names),
+        )
 
     def _ids(self, kind: str, own: Mapping[int, str], vocabulary: Sequence[str]) -> dict[int, int]:
         """{id of the set: id of the vocabulary}, without those that have no place in it."""

@@ -52,6 +52,21 @@ def names_table(entries: Any, path: PathLike) -> dict[int, str]:
     return table
 
 
+def check_proportions(
+    path: PathLike, name: str, stated: tuple[int, int], found: tuple[int, int]
+) -> None:
+    """ValueError if a file states a size of other proportions than its picture: it was turned.
+
+    Sizes are (height, width). A picture may be smaller than stated, down to rounded pixels.
+    """
+    away = abs(stated[0] * found[1] - stated[1] * found[0])
+    if away > 0.03 * stated[1] * found[0] + max(stated):
+        raise ValueError(
+            f"{path} says '{name}' is {stated[0]}x{stated[1]} (height x width), the picture is "
+            f"{found[0]}x{found[1]}; mend the file or restore the picture"
+        )
+
+
 # --- labels ----------------------------------------------------------------------------------
 
 
@@ -88,7 +103,7 @@ class LabelReader:
 
     def __call__(self, path: PathLike) -> NDArray[np.int16]:
         """Vocabulary ids (H, W), VOID where unlabelled."""
-        values = _label_values(path)
+        values = _label_values(path, self.colours)
         if values.ndim == 3:
             if not len(self.colours):
                 raise ValueError(
@@ -126,10 +141,10 @@ def read_labels(
     return LabelReader(own, vocabulary, ignore)(path)
 
 
-def _label_values(path: PathLike) -> NDArray[Any]:
+def _label_values(path: PathLike, colours: NDArray[np.uint8]) -> NDArray[Any]:
     """Ids (H, W) of a grey or palette picture, or colours (H, W, 3)."""
     try:
-        if str(path).endswith(".npy"):
+        if str(path).lower().endswith(".npy"):
             values = np.load(path, allow_pickle=False)
         else:
             with Image.open(path) as picture:
@@ -139,7 +154,9 @@ def _label_values(path: PathLike) -> NDArray[Any]:
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a label map ({error})") from error
     if values.ndim == 3 and values.shape[2] == 3 and (np.ptp(values, axis=2) == 0).all():
-        values = values[:, :, 0]  # grey ids saved as RGB
+        greys = colours[np.ptp(colours, axis=1) == 0, 0]
+        if not np.isin(values[:, :, 0], greys).all():  # else painted in the set's black and white
+            values = values[:, :, 0]  # grey ids saved as RGB
     if values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
         return values
     if values.ndim != 2 or values.dtype.kind not in "uib" or values.size == 0:
@@ -239,7 +256,7 @@ def read_depth(
     if table.kind == "metric":
         return np.float32(1.0 / table.scale) / values
     extent = table.per_image.get(name if name is not None else path.stem)
-    if extent is not None and not str(path).endswith(".npy"):
+    if extent is not None and path.suffix.lower() != ".npy":
         low, high = float(extent["min"]), float(extent["max"])
         return (low + values / 65535.0 * (high - low)).astype(np.float32)
     return values * np.float32(table.scale)
@@ -255,7 +272,7 @@ def normalised_depth(inverse: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def _depth_values(path: Path) -> NDArray[np.float32]:
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             values = np.load(path, allow_pickle=False)
             if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
                 values = values.squeeze(0 if values.shape[0] == 1 else 2)

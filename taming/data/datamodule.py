@@ -145,7 +145,10 @@ class ImageData(ResumableData):
                 raise ValueError(f"weights {given}: give every set a weight, or none")
             self._train = Mix(parts, weights, *self._given)
             for part in parts:
-                logger.info("set '%s': %d pictures, %s", part.name, len(part), part.draw)
+                counts = part.annotated().items()
+                found = ", ".join(f"{count} with {kind}" for kind, count in counts)
+                logger.info("set '%s': %d pictures (%s), %s", part.name, len(part),
+                            found or "no annotations", part.draw)  # fmt: skip
         return self._train
 
     @property

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from taming.data.annotated_set import AnnotatedSet, fitting
 from taming.data.annotations import LabelTable
+from taming.data.batch import ANNOTATIONS
 from taming.data.formats import Record, reader_of
 from taming.data.formats.records import joined
 from taming.data.keypoints import hide_outside
@@ -51,7 +52,10 @@ class FormatSet(AnnotatedSet):
         return set(names)  # the reader has looked at the split
 
     def _remedy(self) -> str:
-        return f"look whether the pictures of '{self.format}' are complete"
+        return (
+            f"the format '{self.format}' wants the files described in "
+            f"{reader_of(self.format).__module__}"
+        )
 
     def _open_tables(self) -> LabelTable | None:
         if "class_label" in self.wanted:
@@ -61,6 +65,16 @@ class FormatSet(AnnotatedSet):
         if "labels" in self.wanted and self.known.label_table:
             return LabelTable(self.known.label_table, path=f"the labels of '{self.format}'")
         return None
+
+    def annotated(self) -> dict[str, int]:
+        records = self.records.values()
+        captions = {"caption": sum(len(record.captions) > 0 for record in records)}
+        counts = captions | {
+            kind: sum(getattr(record, kind) is not None for record in records)
+            for kind in ANNOTATIONS
+            if kind != "caption"
+        }
+        return {kind: count for kind, count in counts.items() if count and kind in self.wanted}
 
     def raw(self, index: int, at_least: tuple[int, int] | None = None) -> dict[str, Any]:
         record = self.records[self.names[index]]

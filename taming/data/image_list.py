@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from taming.data.pictures import UnreadableImage, find_pictures, listed_pictures, read_image
+from taming.data.sides import NO_SIDES
 from taming.data.transforms import Draw, transformed
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class ImageList(Dataset):
         self.label_table = {}
         self.class_table = {}
         self.box_table = {}
+        self.sides = NO_SIDES
         self.skipped: set[str] = set()
         paths = self._find()
         keep = self._split_names(list(paths))
@@ -82,7 +84,7 @@ class ImageList(Dataset):
             names = [path.relative_to(self.root).as_posix() for path in found]
         elif self.root.is_file():
             found = listed_pictures(self.root)
-            names = [path.relative_to(self.root.parent).as_posix() for path in found]
+            names = [_name_beside(path, self.root.parent) for path in found]
         else:
             raise ValueError(f"{self.root} does not exist; give a folder or a text file of paths")
         return dict(zip(names, found, strict=True))
@@ -119,18 +121,17 @@ class ImageList(Dataset):
             raise ValueError(
                 f"set '{self.name}' was made without a size; give size=(height, width)"
             )
+        index = range(len(self))[index]  # negative indices; IndexError ends a plain iteration
         rng = np.random.default_rng((self.seed, epoch, index))
         seed = int(rng.integers(2**31))
         height, width = self.draw.size
         zoom = self.draw.scale[1]
         at_least = (int(height * zoom + 1), int(width * zoom + 1))
         number, raw = self._readable(index, rng, at_least)
-        sample = transformed(raw, self.draw, seed if self.random else None)
-        if "class_label" in raw:
-            sample["class_label"] = raw["class_label"]
         if "captions" in raw:
             chosen = int(rng.integers(len(raw["captions"]))) if self.random else 0
-            sample["caption"] = raw["captions"][chosen]
+            raw["caption"] = raw["captions"][chosen]
+        sample = transformed(raw, self.draw, seed if self.random else None, self.sides)
         sample["name"] = self.names[number]
         sample["set"] = self.name
         return sample
@@ -138,7 +139,6 @@ class ImageList(Dataset):
     def _readable(
         self, index: int, rng: np.random.Generator, at_least: tuple[int, int]
     ) -> tuple[int, dict[str, Any]]:
-        index = range(len(self))[index]  # negative indices; IndexError ends a plain iteration
         for _ in range(ATTEMPTS):
             try:
                 return index, self.raw(index, at_least)
@@ -160,9 +160,21 @@ class ImageList(Dataset):
         image = read_image(self.paths[index], at_least)
         return {"image": image, **self.annotations(index, image)}
 
+    def annotated(self) -> dict[str, int]:
+        """How many pictures have each annotation, as far as it is told without opening them."""
+        return {}
+
     def annotations(self, index: int, image: NDArray[np.uint8]) -> dict[str, Any]:
         """labels (H, W), depth (H, W), keypoints (N, 19, 3), class_label, captions; as present."""
         return {}
+
+
+def _name_beside(path: Path, folder: Path) -> str:
+    """The way from a folder to a picture, or the whole path where there is none."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -188,7 +200,7 @@ def split_by_name(names: Sequence[str], split: str) -> list[str]:
     """
     if split == "all":
         return list(names)
-    ranked = sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))
+    ranked = sorted(names, key=lambda name: (zlib.crc32(os.fsencode(name)), name))
     held = int(len(ranked) * HELD_OUT)
     parts = {"train": ranked[held:], "validation": ranked[:held], "test": []}
     if split not in parts:

@@ -5,14 +5,15 @@ Joints are mapped by name to `batch.JOINTS`; those a file does not have stay inv
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taming.data.annotations import read_json
+from taming.data.annotations import check_proportions, read_json
 from taming.data.batch import JOINTS
+from taming.data.matching import bare
 
 _SYNONYMS = {
     "top_head": "head_top", "top_of_head": "head_top", "headtop": "head_top",
@@ -47,7 +48,7 @@ class People:
         self.sizes: dict[str, tuple[int, int] | None] = {}
         by_id: dict[Any, str] = {}
         for image in entries["images"]:
-            name = str(PurePosixPath(image["file_name"]).with_suffix(""))
+            name = bare(image["file_name"])
             by_id[image["id"]] = name
             known = image.get("width") and image.get("height")
             self.sizes[name] = (int(image["height"]), int(image["width"])) if known else None
@@ -92,19 +93,13 @@ class People:
 
         Joints a little outside the picture become invisible; far outside, the file is wrong.
         """
-        key = name if name in self.sizes else PurePosixPath(name).name
-        if key not in self.people:
+        if name not in self.people:
             return None
-        people = self.people[key].copy()
-        stated = self.sizes[key] or (height, width)
-        if stated != (height, width):
-            if abs(stated[0] * width - stated[1] * height) > 0.03 * stated[1] * height:
-                raise ValueError(
-                    f"{self.path} says '{name}' is {stated[0]}x{stated[1]} (height x width), the "
-                    f"picture is {height}x{width}; mend the file or restore the picture"
-                )
-            people[..., 0] *= width / stated[1]
-            people[..., 1] *= height / stated[0]
+        people = self.people[name].copy()
+        stated = self.sizes[name] or (height, width)
+        check_proportions(self.path, name, stated, (height, width))
+        people[..., 0] *= width / stated[1]
+        people[..., 1] *= height / stated[0]
         x, y, visible = people[..., 0], people[..., 1], people[..., 2] > 0
         margin = 0.25 * max(height, width)
         lost = (x < -margin) | (y < -margin) | (x > width + margin) | (y > height + margin)

@@ -8,8 +8,9 @@ Everything but `images/` may be missing, for the whole set or for single picture
 classes are mapped by name into the vocabularies given, or into the set's own.
 """
 
-import logging
 import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +22,72 @@ from taming.data.annotated_set import AnnotatedSet, fitting
 from taming.data.annotations import (
     DepthTable,
     LabelTable,
+    check_proportions,
     read_captions,
     read_class_labels,
     read_depth,
     read_json,
 )
-from taming.data.formats.coco import read_boxes
+from taming.data.formats.coco import BoxFile, read_boxes
 from taming.data.image_list import ImageList, expanded, split_by_name
 from taming.data.keypoints import People
+from taming.data.matching import matched
 from taming.data.pictures import find_pictures
 
-logger = logging.getLogger(__name__)
-
-MAP_SUFFIXES = (".png", ".npy", ".tif", ".tiff", ".bmp")
+MAP_SUFFIXES = (".png", ".npy", ".tif", ".tiff", ".bmp")  # in any case; the first one counts
 
 
 class PairedFolder(AnnotatedSet):
     """Pictures of `root/images` and their annotations; arguments as in `AnnotatedSet`."""
 
+    depth: DepthTable  # this and the next two where `found` has such an entry
+    people: People
+    boxes: BoxFile
+
     def _open_tables(self) -> LabelTable | None:
         wanted = self.wanted
-        self.depth = None
+        self.found: dict[str, Mapping[str, Any]] = {}  # by annotation, by picture
         if "depth" in wanted and (self.root / "depth").is_dir():
-            self.depth = DepthTable.read(self._table("depth.json", "depth"))
-        self.people = None
+            table = DepthTable.read(self._table("depth.json", "depth"))
+            self.depth = replace(table, per_image=self._matched(table.per_image, "depth.json"))
+            self.found["depth"] = self._maps("depth")
         if "keypoints" in wanted and (self.root / "keypoints.json").is_file():
             self.people = People(self.root / "keypoints.json")
-        self.boxes: dict[str, NDArray[np.float32]] = {}
+            self.found["keypoints"] = self._keys(
+                self.people.sizes, self.people.people, "keypoints.json"
+            )
         if "boxes" in wanted and (self.root / "boxes.json").is_file():
-            self.boxes, self.box_table = read_boxes(self.root / "boxes.json")
-        self._own_classes: dict[str, int] = {}
+            self.boxes = read_boxes(self.root / "boxes.json")
+            self.box_table = self.boxes.table
+            self.found["boxes"] = self._keys(self.boxes.sizes, self.boxes.rows, "boxes.json")
         if "class_label" in wanted and (self.root / "class_labels.json").is_file():
-            tables = read_class_labels(self.root / "class_labels.json")
-            self.class_table, self._own_classes = tables
+            self.class_table, classes = read_class_labels(self.root / "class_labels.json")
+            self.found["class_label"] = self._matched(classes, "class_labels.json")
         self.captions: dict[str, list[str]] = {}
         if "caption" in wanted and (self.root / "captions.json").is_file():
-            self.captions = read_captions(self.root / "captions.json")
+            captions = read_captions(self.root / "captions.json")
+            self.captions = self._matched(captions, "captions.json")
+            self.found["caption"] = self.captions
         if "labels" in wanted and (self.root / "labels").is_dir():
+            self.found["labels"] = self._maps("labels")
             return LabelTable.read(self._table("label_names.json", "labels"))
         return None
+
+    def _matched(self, table: Mapping[str, Any], file: str) -> dict[str, Any]:
+        return matched(table, self._pictures, self.root / file)
+
+    def _keys(self, listed: Iterable[str], kept: Collection[str], file: str) -> dict[str, str]:
+        """What a COCO file calls each picture that has something in it; it lists others too."""
+        keys = self._matched({key: key for key in listed}, file)
+        return {name: key for name, key in keys.items() if key in kept}
+
+    def _maps(self, folder: str) -> dict[str, Path]:
+        """The map of each picture."""
+        found = find_pictures(self.root / folder, MAP_SUFFIXES)
+        found.sort(key=lambda path: MAP_SUFFIXES.index(path.suffix.lower()), reverse=True)
+        inside = {path.relative_to(self.root / folder): path for path in found}
+        maps = {path.with_suffix("").as_posix(): full for path, full in inside.items()}
+        return self._matched(maps, folder)
 
     def _table(self, file: str, folder: str) -> Path:
         if not (self.root / file).is_file():
@@ -76,6 +104,7 @@ class PairedFolder(AnnotatedSet):
             if name in paths:
                 raise ValueError(f"{path} and {paths[name].name} share one name; rename one")
             paths[name] = path
+        self._pictures = list(paths)  # of every split
         return paths
 
     def _split_names(self, names: list[str]) -> set[str]:
@@ -83,19 +112,23 @@ class PairedFolder(AnnotatedSet):
         if not file.is_file():
             return super()._split_names(names)
         parts = read_json(file)
+        both = set(parts.get("train", ())) & set(parts.get("validation", ()))
+        if both:
+            raise ValueError(
+                f"{file} has {len(both)} pictures both in train and in validation, such as "
+                f"'{min(both)}'; a picture learnt from tells nothing in validation: take it out of "
+                "one"
+            )
         chosen: set[str] = set()
         for part in self.split.split("+"):
             if part == "all":
                 chosen |= set(names)
             elif part in parts:
-                chosen |= set(parts[part])
+                listed = {name: name for name in parts[part]}
+                chosen |= set(matched(listed, names, f"{file}, '{part}'"))
             else:
                 split_by_name([], part)  # complains about names that are no split at all
-        missing = chosen - set(names)
-        if missing:
-            logger.warning("%s lists %d pictures that do not exist, such as '%s'", file,
-                           len(missing), min(missing))  # fmt: skip
-        return chosen & set(names)
+        return chosen
 
     def _remedy(self) -> str:
         file = self.root / "split.json"
@@ -106,35 +139,36 @@ class PairedFolder(AnnotatedSet):
 
     def raw(self, index: int, at_least: tuple[int, int] | None = None) -> dict[str, Any]:
         # Maps and joints belong to the picture's full size.
-        if self.labels is not None or self.depth is not None or self.people is not None:
+        if self.found.keys() & {"labels", "depth", "keypoints"}:
             at_least = None
         return super().raw(index, at_least)
 
     def annotations(self, index: int, image: NDArray[np.uint8]) -> dict[str, Any]:
         name, (height, width) = self.names[index], image.shape[:2]
         found: dict[str, Any] = {}
-        if self.labels is not None and (path := self._map("labels", name)) is not None:
-            found["labels"] = fitting(self.labels(path), image, path)
-        if self.depth is not None and (path := self._map("depth", name)) is not None:
-            found["depth"] = fitting(read_depth(path, self.depth, name), image, path)
-        if self.people is not None:
-            people = self.people.of(name, height, width)
-            if people is not None:
-                found["keypoints"] = people
-        if name in self.boxes:
-            found["boxes"] = self.placed(self.boxes[name])
-        if self._own_classes.get(name) in self.class_ids:
-            found["class_label"] = torch.tensor(self.class_ids[self._own_classes[name]])
-        if name in self.captions:
-            found["captions"] = self.captions[name]
+        mine = {kind: table[name] for kind, table in self.found.items() if name in table}
+        if self.labels is not None and "labels" in mine:
+            found["labels"] = fitting(self.labels(mine["labels"]), image, mine["labels"])
+        if "depth" in mine:
+            found["depth"] = fitting(
+                read_depth(mine["depth"], self.depth, name), image, mine["depth"]
+            )
+        if "keypoints" in mine:
+            found["keypoints"] = self.people.of(mine["keypoints"], height, width)
+        if "boxes" in mine:
+            key = mine["boxes"]
+            check_proportions(self.boxes.path, key, self.boxes.sizes[key], (height, width))
+            found["boxes"] = self.placed(self.boxes.rows[key])
+        if mine.get("class_label") in self.class_ids:
+            found["class_label"] = torch.tensor(self.class_ids[mine["class_label"]])
+        if "caption" in mine:
+            found["captions"] = mine["caption"]
         return found
 
-    def _map(self, folder: str, name: str) -> Path | None:
-        for suffix in MAP_SUFFIXES:
-            path = self.root / folder / (name + suffix)
-            if path.is_file():
-                return path
-        return None
+    def annotated(self) -> dict[str, int]:
+        return {
+            kind: sum(name in table for name in self.names) for kind, table in self.found.items()
+        }
 
 
 def open_set(

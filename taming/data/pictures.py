@@ -6,11 +6,13 @@ alike: uint8 RGB, upright, on white. Knows nothing of annotations.
 
 import logging
 import os
+import struct
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +20,19 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
     | {".ppm", ".pgm"}
 )
+# How a picture is turned that says so in its EXIF, by the number there.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises besides OSError on broken files: SyntaxError on chunks of a PNG, ValueError on
+# tags of a TIFF, the others wherever a file ends or counts wrongly.
+_DECODING = (SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error)
 
 
 class UnreadableImage(ValueError):
@@ -43,15 +58,26 @@ def read_image(
                 picture.draft(None, (max(at_least), max(at_least)))
             if as_stored:
                 return np.array(picture.convert("RGB"))  # (H, W, 3)
-            ImageOps.exif_transpose(picture, in_place=True)
-            return to_rgb(picture)
+            return to_rgb(upright(picture))
     except FileNotFoundError as error:
         raise UnreadableImage(f"{path} does not exist") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow reports broken PNG chunks as SyntaxError and broken TIFF tags as ValueError.
+    except (OSError, *_DECODING, Image.DecompressionBombError) as error:
         raise UnreadableImage(
             f"{path} cannot be read as a picture ({error}); export it anew or remove it"
         ) from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture, turned as its EXIF says; one whose EXIF cannot be read is upright.
+
+    `ImageOps.exif_transpose` also writes the EXIF anew, which fails where any tag of it is odd.
+    """
+    picture.load()
+    try:
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, *_DECODING):
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def stored_pixels(
@@ -91,13 +117,19 @@ def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))  # (H, W, 3)
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """All picture files below `folder`, hidden ones left out, in an order that never changes."""
     found = []
+    above: dict[str, frozenset[str]] = {}  # the folders on the way to a folder, and itself
     for root, folders, files in os.walk(folder, followlinks=True):
+        way, real = above.get(os.path.dirname(root), frozenset()), os.path.realpath(root)
+        if real in way:  # a link back to where it lies
+            folders.clear()
+            continue
+        above[root] = way | {real}
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes:
                 found.append(Path(root, file))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 

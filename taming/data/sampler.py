@@ -43,8 +43,9 @@ class BatchSampler(Sampler[list[Index]]):
         self.rank, self.replicas = rank, replicas
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         step = batch_size * replicas
-        self.batches = max(1, (epoch_size or sum(self.lengths)) // step)
-        self.counts, self.groups = _plan(sizes, weights, self.batches, step)
+        batches = max(1, (epoch_size or sum(self.lengths)) // step)
+        self.counts, self.groups = _plan(sizes, weights, batches, step)
+        self.batches = sum(self.counts) // step
         self.epoch = 0
         self._start = (0, 0)
 
@@ -135,7 +136,10 @@ class InOrder(Sampler[list[Index]]):
 def _plan(
     sizes: Sequence[tuple[int, int]], weights: Sequence[float], batches: int, step: int
 ) -> tuple[list[int], list[list[int]]]:
-    """Pictures of each set in an epoch, and the sets of each picture size."""
+    """Pictures of each set in an epoch, and the sets of each picture size.
+
+    Every size has at least one batch, so there may be more than `batches`.
+    """
     groups: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(sizes):
         if weights[number] > 0:
@@ -143,7 +147,9 @@ def _plan(
     members = list(groups.values())
     shares = [sum(weights[number] for number in group) for group in members]
     counts = [0] * len(sizes)
-    for group, its_batches in zip(members, _shared_out(batches, shares), strict=True):
+    for group, its_batches in zip(
+        members, _shared_out(max(batches, len(members)), shares), strict=True
+    ):
         inner = _shared_out(its_batches * step, [weights[number] for number in group])
         for number, count in zip(group, inner, strict=True):
             counts[number] = count
@@ -151,9 +157,16 @@ def _plan(
 
 
 def _shared_out(total: int, weights: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to `weights` that sum to `total` (largest remainders)."""
+    """Whole numbers in proportion to `weights` that sum to `total` (largest remainders).
+
+    None is zero where `total` suffices: its pictures would come in no epoch at all.
+    """
     exact = np.asarray(weights, dtype=np.float64) / sum(weights) * total
     counts = np.floor(exact).astype(int)
     order = np.argsort(-(exact - counts), kind="stable")
     counts[order[: total - int(counts.sum())]] += 1
+    if total >= len(counts):
+        for empty in np.flatnonzero(counts == 0):
+            counts[counts.argmax()] -= 1
+            counts[empty] = 1
     return counts.tolist()

@@ -1,8 +1,9 @@
 """One random draw that moves a picture, its maps and its joints together.
 
 The only place where pixels become numbers in [-1, 1]. A draw is a crop of the wanted proportions
-at a random place and scale, resized in one step, then perhaps mirrored (left and right joints
-exchange their names) and recoloured; for evaluation, the central crop and nothing else.
+at a random place and scale, resized in one step, then perhaps mirrored (left and right exchange
+their names: joints, labels, boxes, classes, words) and recoloured; for evaluation, the central
+crop and nothing else.
 
 albumentations applies the draw. Its `Compose.set_random_seed` hands one seed to all transforms, so
 that each would begin with the same random number (mirrored pictures would all be zoomed alike);
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from taming.data.annotations import normalised_depth
 from taming.data.batch import JOINTS, LEFT_RIGHT
 from taming.data.keypoints import hide_outside
+from taming.data.sides import NO_SIDES, Sides, exchanged, mirrored_words
 
 if TYPE_CHECKING:
     import albumentations
@@ -35,7 +37,7 @@ class Draw:
 
     size: height and width of the result.
     scale: the crop is 1/scale of the largest one that fits; drawn evenly on a log scale.
-    flip: mirror every second picture; wrong for writing, maps and the like.
+    flip: mirror every second picture; wrong for lettering, signs, left-hand traffic and the like.
     jitter: strength of changes of brightness, contrast, saturation (and a tenth of it in hue).
     """
 
@@ -57,12 +59,13 @@ class Draw:
         return Draw(self.size, (self.scale[0], self.scale[0]), flip=False, jitter=0.0)
 
 
-def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
+def transformed(raw: Raw, draw: Draw, seed: int | None, sides: Sides = NO_SIDES) -> Raw:
     """A picture with its annotations -> tensors of one sample; seed None takes the centre.
 
     raw: image uint8 (h, w, 3); labels int (h, w); depth float32 inverse depth (h, w); keypoints
-    float32 (N, 19, 3); boxes float32 (N, 5), corners in 0..1 and category. All but the image may
-    be missing. Of the boxes, the part inside is kept, in pixels, if it is larger than one.
+    float32 (N, 19, 3); boxes float32 (N, 5), corners in 0..1 and category; class_label; caption.
+    All but the image may be missing. Of the boxes, the part inside is kept, in pixels, if it is
+    larger than one. sides: the ids that are exchanged when the picture is mirrored.
     """
     geometry, colour = _composed(draw, centre=seed is None)
     inputs: Raw = {"image": raw["image"]}
@@ -77,19 +80,22 @@ def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
     seed_transforms(geometry, seed)
     moved = geometry(**inputs)
     image = moved["image"]
+    mirrored = any(name == "Mirror" for name, _ in moved["applied_transforms"])
+    if not mirrored:
+        sides = NO_SIDES
     if colour is not None:
         seed_transforms(colour, None if seed is None else seed + 1)
         image = colour(image=image)["image"]
     sample: Raw = {"image": to_image(image)}
     if "labels" in raw:
-        sample["labels"] = torch.from_numpy(moved["mask"].astype(np.int64))  # (H, W)
+        labels = exchanged(moved["mask"].astype(np.int64), sides.labels)
+        sample["labels"] = torch.from_numpy(labels)  # (H, W)
     if "depth" in raw:
         sample["depth"] = torch.from_numpy(normalised_depth(moved["depth"]))[None]  # (1, H, W)
     if "keypoints" in raw:
         keypoints = np.zeros_like(raw["keypoints"])
         points = np.asarray(moved["keypoints"], dtype=np.float32)
         keypoints[..., :2] = points[:, :2].reshape(-1, len(JOINTS), 2)
-        mirrored = any(name == "Mirror" for name, _ in moved["applied_transforms"])
         visible = raw["keypoints"][..., 2]
         keypoints[..., 2] = visible[:, LEFT_RIGHT] if mirrored else visible
         hide_outside(keypoints, *draw.size)
@@ -98,8 +104,14 @@ def transformed(raw: Raw, draw: Draw, seed: int | None) -> Raw:
     if "boxes" in raw:
         boxes = np.asarray(moved["bboxes"], dtype=np.float32).reshape(-1, 5)
         height, width = draw.size
+        boxes[:, 4] = exchanged(boxes[:, 4], sides.boxes)
         boxes = boxes * np.array([width, height, width, height, 1], dtype=np.float32)
         sample["boxes"] = torch.from_numpy(boxes)  # (N, 5): x0 y0 x1 y1, category
+    if "class_label" in raw:
+        index = int(raw["class_label"])
+        sample["class_label"] = torch.tensor(sides.classes.get(index, index))
+    if "caption" in raw:
+        sample["caption"] = mirrored_words(raw["caption"]) if mirrored else raw["caption"]
     return sample
 
 

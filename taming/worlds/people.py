@@ -103,7 +103,7 @@ class Crowd:
     def keypoints(
         self, view: Rays, camera: float, owner: np.ndarray, depth: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Joints (N,17,3) and boxes (N,4) in output pixels.
+        """Joints (N,17,3) and boxes (N,4) in output pixels, whose centres are at .5.
 
         owner, depth: the fine buffers, person index or -1 and metres; labels: the picture's. A
         joint is seen (2) if its person's surface lies at most a limb's radius in front of it and

@@ -186,6 +186,47 @@ def test_a_stopped_pass_goes_on_where_it_stopped(root, network, kind, name) -> N
     assert annotate(kind, root, network(name)) == 1
 
 
+def test_the_table_of_depth_is_there_before_the_first_map(root, network, monkeypatch) -> None:
+    """Maps of a killed pass without their table were in the way of the next one."""
+
+    def killed(path: Path, values: np.ndarray) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr("taming.annotators.depth.write_map", killed)
+        with pytest.raises(SystemExit):
+            annotate("depth", root, network("dpt"))
+    assert annotate("depth", root, network("dpt")) == 2
+
+
+def test_people_of_two_detectors_are_not_mixed(root, network) -> None:
+    annotate("pose", root, network("vitpose"))
+    with pytest.raises(ValueError, match=r"not made by .*vitpose with detector .*yolos"):
+        annotate("pose", root, network("vitpose"), detector=network("yolos"))
+    table = json.loads((root / "keypoints.json").read_text())
+    assert table["info"].pop("detector") is None
+    (root / "keypoints.json").write_text(json.dumps(table))
+    assert annotate("pose", root, network("vitpose"), detector=network("yolos")) == 0
+
+
+def test_code_of_a_network_is_never_run(root, network, monkeypatch) -> None:
+    import transformers
+
+    told = []
+    for auto in ("AutoConfig", "AutoModelForDepthEstimation", "AutoImageProcessor"):
+        opened = getattr(transformers, auto).from_pretrained
+
+        def spy(*args: Any, opened: Any = opened, **options: Any) -> Any:
+            told.append(options.get("trust_remote_code"))
+            return opened(*args, **options)
+
+        monkeypatch.setattr(getattr(transformers, auto), "from_pretrained", spy)
+    annotate("depth", root, network("dpt"))
+    assert [*told[:1], *told[-2:]] == [False, False, False]
+
+
 def test_depth_of_a_killed_pass_is_made_again(root, network) -> None:
     """A map whose range was not written down yet means nothing."""
     annotate("depth", root, network("dpt"))

@@ -74,6 +74,8 @@ def test_tokens_come_through_as_they_are() -> None:
         ({"categories": ["a"], "boxes": [{"category": 0, "bbox": [0, 0, 9, 1]}]}, "parts, 0 to 1"),
         ({"images": []}, "has no annotations and no categories"),
         (coco({1: "person"}, []), "no picture with objects"),
+        (THINGS | {"images": [{"id": 3, "file_name": "a.jpg"}]}, "has no width and no height"),
+        (coco({1: "person"}, [(1, [0, 0])]), "of picture 3 needs a category_id and a bbox"),
     ],
 )
 def test_what_is_no_scene_is_told(source, told) -> None:

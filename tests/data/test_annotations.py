@@ -79,6 +79,16 @@ def test_pictures_painted_in_the_sets_colours_are_read(tmp_path) -> None:
     assert painted(tmp_path, picture) == [[1, 0], [0, VOID]]
 
 
+def test_black_and_white_are_colours_where_the_table_says_so(tmp_path) -> None:
+    """Masks in black and white were read as the ids 0 and 255, which is void."""
+    table = LabelTable({0: "sky", 1: "grass"}, {0: (0, 0, 0), 1: (255, 255, 255)})
+    reader = LabelReader(table, ["grass", "sky"])
+    mask = np.array([[[0] * 3, [255] * 3]], dtype=np.uint8)
+    assert reader(write(tmp_path / "a.png", mask)).tolist() == [[1, 0]]
+    ids = np.array([[[0] * 3, [1] * 3]], dtype=np.uint8)
+    assert reader(write(tmp_path / "b.png", ids)).tolist() == [[1, 0]]
+
+
 def test_photographs_are_no_label_maps(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"a\.png: 100% of the pixels are unlike"):
         painted(tmp_path, [[[250, 130, 40], [90, 80, 190]]])

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,12 +103,11 @@ def test_set_epoch_is_the_epoch_of_plain_indices(make_set) -> None:
 
 
 def test_captions_change_with_the_epoch_but_not_in_validation(make_set) -> None:
-    split = {"train": ["000"], "validation": ["000"]}
-    root = make_set(split=split)
+    root = make_set(split={"train": ["000"], "validation": ["001"]})
     train = {PairedFolder(root, "train", 8).sample(0, e)["caption"] for e in range(20)}
     held = {PairedFolder(root, "validation", 8).sample(0, e)["caption"] for e in range(20)}
     assert train == {"picture 000", "again 000"}
-    assert held == {"picture 000"}
+    assert held == {"picture 001"}
 
 
 def test_pictures_below_subfolders_keep_their_path_as_name(make_set) -> None:
@@ -131,6 +133,12 @@ def test_split_json_decides(make_set, caplog) -> None:
         PairedFolder(root, "validation")
     with pytest.raises(ValueError, match="split 'trian' is unknown"):
         PairedFolder(root, "trian")
+
+
+def test_a_picture_both_in_train_and_in_validation_is_an_error(make_set) -> None:
+    root = make_set(split={"train": ["000", "001"], "validation": ["001", "002"]})
+    with pytest.raises(ValueError, match=r"split\.json has 1 pictures both.*'001'"):
+        PairedFolder(root, "train")
 
 
 def test_without_split_json_a_twentieth_is_held_out(make_set) -> None:
@@ -205,6 +213,54 @@ def test_missing_folders_and_sizes_are_errors(tmp_path, make_set) -> None:
         open_set("$SURELY_NOT_SET_ANYWHERE/rooms")
 
 
+def rewrite(root: Path, file: str, change: Callable[[dict], object]) -> None:
+    content = json.loads((root / file).read_text())
+    change(content)
+    (root / file).write_text(json.dumps(content))
+
+
+def test_boxes_need_no_more_than_a_category_and_a_place(make_set) -> None:
+    """Files made by hand ended in a KeyError."""
+    root = make_set()
+
+    def bare(content: dict) -> None:
+        content["categories"] = [{"id": 7, "name": "other"}]
+        content["annotations"] = [
+            {key: entry[key] for key in ("image_id", "category_id", "bbox")}
+            for entry in content["annotations"]
+        ]
+
+    rewrite(root, "boxes.json", bare)
+    found = PairedFolder(root, "all", (24, 32), random=False)
+    assert found.box_names == ["other"]
+    assert found[0]["boxes"].tolist() == [[0, 6, 16, 18, 0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "message"),
+    [
+        ("images", "width", r"boxes\.json: picture .*'000\.png'.* has no width"),
+        ("images", "id", r"boxes\.json: picture .* has no id"),
+        ("annotations", "bbox", r"boxes\.json: annotation 0 of picture 0 needs .*bbox"),
+        ("annotations", "category_id", r"boxes\.json: annotation 0 .* needs a category_id"),
+        ("annotations", "image_id", r"boxes\.json: annotation 0 is of picture None"),
+    ],
+)
+def test_boxes_that_lack_something_are_named(make_set, kind: str, key: str, message: str) -> None:
+    root = make_set()
+    rewrite(root, "boxes.json", lambda content: content[kind][0].pop(key))
+    with pytest.raises(ValueError, match=message):
+        PairedFolder(root, "all", 16)
+
+
+def test_boxes_of_a_picture_that_was_turned_are_an_error(make_set) -> None:
+    """They lay where nothing was, without a word."""
+    root = make_set()
+    rewrite(root, "boxes.json", lambda content: content["images"][0].update(width=24, height=32))
+    with pytest.raises(ValueError, match=r"boxes\.json says '000' is 32x24.*picture is 24x32"):
+        PairedFolder(root, "all", 16, annotations=["boxes"])[0]
+
+
 # --- plain pictures ------------------------------------------------------------------------------
 
 
@@ -234,6 +290,38 @@ def test_a_text_file_of_paths_is_a_set(tmp_path) -> None:
     assert [path.name for path in pictures.paths] == ["a.png", "b.jpg"]
     assert pictures[1]["image"].shape == (3, 8, 8)
     assert pictures.name == "few"
+
+
+def test_a_text_file_may_hold_paths_from_the_root(tmp_path, monkeypatch) -> None:
+    folder = plain(tmp_path)
+    file = tmp_path / "lists" / "few.txt"
+    file.parent.mkdir()
+    file.write_text(f"{folder / 'a.png'}\n{folder / 'sea/b.jpg'}\n")
+    pictures = open_set(file, size=8)
+    assert pictures.names == ["../holiday/a.png", "../holiday/sea/b.jpg"]
+    assert pictures[1]["image"].shape == (3, 8, 8)
+
+    def no_way(*paths: object) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("taming.data.image_list.os.path.relpath", no_way)
+    assert open_set(file).names[0] == (folder / "a.png").as_posix()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
+def test_names_that_are_no_utf8_are_names(tmp_path) -> None:
+    for number in range(3):
+        path = os.path.join(os.fsencode(tmp_path), b"caf\xe9%d.png" % number)
+        with open(path, "wb") as file:
+            Image.new("RGB", (4, 4)).save(file, "PNG")
+    assert len(ImageList(tmp_path, "train", 4)) == 3
+
+
+def test_indices_count_from_the_end_too(tmp_path) -> None:
+    pictures = ImageList(plain(tmp_path), "train", 4)
+    assert same(pictures[-1], pictures[2])
+    with pytest.raises(IndexError):
+        pictures[3]
 
 
 def test_an_empty_folder_is_an_error(tmp_path) -> None:

@@ -1,10 +1,11 @@
 """Whatever kind of picture people have becomes upright RGB bytes, or one clear sentence."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 from taming.data.pictures import UnreadableImage, find_pictures, listed_pictures, read_image
 
@@ -35,6 +36,51 @@ def test_exif_orientation_turns_the_picture(tmp_path) -> None:
     assert read.shape == (4, 2, 3)
     assert read[0, 0].tolist() == [255, 0, 0]
     assert read[3, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_does(tmp_path, number: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = number
+    path = saved(Image.fromarray(pixels), tmp_path / "a.png", exif=exif)
+    with Image.open(path) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture))
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_odd_tags_beside_the_orientation_do_not_matter(tmp_path, monkeypatch) -> None:
+    """To write the EXIF anew ended an encoding of hours at one photograph."""
+
+    def odd(self: Image.Exif, offset: int = 8) -> bytes:
+        raise struct.error("required argument is not an integer")
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(halves((255, 0, 0), (0, 0, 255), "RGB"), tmp_path / "a.png", exif=exif)
+    monkeypatch.setattr(Image.Exif, "tobytes", odd)
+    assert read_image(path).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("error", [struct.error, TypeError, IndexError, EOFError, SyntaxError])
+def test_exif_that_cannot_be_read_means_upright(tmp_path, monkeypatch, error) -> None:
+    def broken(self: Image.Image) -> Image.Exif:
+        raise error("broken")
+
+    path = saved(Image.new("RGB", (4, 2)), tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    assert read_image(path).shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("error", [struct.error, TypeError, IndexError, EOFError, SyntaxError])
+def test_whatever_decoding_raises_names_the_picture(tmp_path, monkeypatch, error) -> None:
+    def broken(self: ImageFile.ImageFile) -> None:
+        raise error("broken")
+
+    path = saved(Image.new("RGB", (4, 2)), tmp_path / "a.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", broken)
+    with pytest.raises(UnreadableImage, match=r"a\.png"):
+        read_image(path)
 
 
 def test_transparency_lies_over_white(tmp_path) -> None:
@@ -101,6 +147,21 @@ def test_folders_are_searched_through_without_hidden_files(tmp_path) -> None:
         path.touch()
     found = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)]
     assert found == ["b.JPG", "inner/deep/a.png"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path) -> None:
+    """A link to its own folder listed every picture 41 times."""
+    (tmp_path / "set" / "inner").mkdir(parents=True)
+    (tmp_path / "else").mkdir()
+    for name in ("set/a.png", "set/inner/b.png", "else/c.png"):
+        (tmp_path / name).touch()
+    try:
+        (tmp_path / "set/inner/back").symlink_to(tmp_path / "set")
+        (tmp_path / "set/there").symlink_to(tmp_path / "else")
+    except OSError:
+        pytest.skip("no links here")
+    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path / "set")]
+    assert found == ["set/a.png", "set/inner/b.png", "set/there/c.png"]
 
 
 def test_lists_are_relative_to_themselves_and_name_what_is_missing(tmp_path, caplog) -> None:

@@ -60,6 +60,21 @@ def test_a_batch_has_pictures_of_one_size() -> None:
     assert {False} in kinds
 
 
+def test_a_size_of_few_pictures_has_its_turn_in_every_epoch() -> None:
+    """Its share of the batches was rounded to none, in every epoch."""
+    sampler = BatchSampler([1000, 3], [SQUARE, WIDE], [1000, 3], batch_size=8)
+    for epoch in range(2):
+        drawn = [index for batch in batches(sampler, epoch) for index, _ in batch]
+        assert sum(index >= 1000 for index in drawn) == 8
+    few = BatchSampler([5, 5], [SQUARE, WIDE], [5, 5], batch_size=16)
+    assert len(batches(few, 0)) == len(few) == 2
+
+
+def test_a_light_set_beside_others_of_its_size_has_its_turn() -> None:
+    sampler = make(weights=[1000, 1], epoch_size=16)
+    assert sum(index >= 10 for batch in batches(sampler, 0) for index, _ in batch) == 1
+
+
 def test_resuming_skips_what_was_seen_in_that_epoch_only() -> None:
     whole = batches(make(), 2)
     sampler = make()

@@ -9,6 +9,7 @@ import pytest
 
 from taming.worlds import LABELS, bodies, render, render_set, sample_scene
 from taming.worlds.captions import wearing
+from taming.worlds.dataset import coco
 
 needs_people = pytest.mark.skipif(
     not bodies.people_available(), reason='needs pip install "taming[people]"'
@@ -119,6 +120,14 @@ def test_the_head_is_above_the_feet_of_who_stands(scenes):
         for person, joints in zip(scene.people, picture.keypoints, strict=True):
             if person.action in ("standing", "walking") and (joints[[0, 15], 2] > 0).all():
                 assert joints[0, 1] < joints[15, 1]
+
+
+def test_joints_are_written_with_pixel_centres_at_integers():
+    """They lay half a pixel to the right of and below what the picture shows."""
+    joints = np.zeros((1, 17, 3), np.float32)
+    joints[0, :2] = (0.5, 3.25, 2), (7.5, 0.25, 1)
+    (person,) = coco([("a.png", joints, np.zeros((1, 4)))], 8, 8)["annotations"]
+    assert person["keypoints"] == [0, 2.75, 2, 7, -0.25, 1] + [0] * 45
 
 
 @needs_people

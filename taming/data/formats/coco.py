@@ -21,6 +21,7 @@ from taming.data.annotations import read_json
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
 from taming.data.keypoints import People
+from taming.data.matching import bare
 from taming.data.objects import Annotation, Category, ImageDescription
 from taming.data.roots import first_of
 
@@ -59,9 +60,15 @@ def coco_json(path: Path, *keys: str) -> Mapping[str, Any]:
 
 
 def load_image_descriptions(
-    description_json: Iterable[Mapping[str, Any]],
+    description_json: Iterable[Mapping[str, Any]], what: str = "COCO"
 ) -> dict[str, ImageDescription]:
-    """What a file says of its pictures, by their ids."""
+    """What a file says of its pictures, by their ids; what: the file's name, for errors."""
+    images = list(description_json)
+    for image in images:
+        lacking = [key for key in ("file_name", "width", "height") if not image.get(key)]
+        lacking += ["id"] * ("id" not in image)
+        if lacking:
+            raise ValueError(f"{what}: picture {image!r:.80} has no {' and no '.join(lacking)}")
     return {
         str(image["id"]): ImageDescription(
             id=image["id"],
@@ -72,16 +79,18 @@ def load_image_descriptions(
             date_captured=image.get("date_captured"),
             flickr_url=image.get("flickr_url"),
         )
-        for image in description_json
+        for image in images
     }
 
 
-def load_categories(category_json: Iterable[Mapping[str, Any]]) -> dict[str, Category]:
-    """Categories by their ids; stuff's "other", which stands for all things, is none."""
+def load_categories(
+    category_json: Iterable[Mapping[str, Any]], without: str | None = "other"
+) -> dict[str, Category]:
+    """Categories by their ids; COCO-Stuff's "other", which stands for all things, is none."""
     return {
         str(entry["id"]): Category(str(entry["id"]), entry.get("supercategory"), entry["name"])
         for entry in category_json
-        if entry["name"] != "other"
+        if entry["name"] != without
     }
 
 
@@ -91,12 +100,22 @@ def load_annotations(
     category_no_for_id: Callable[[str], int],  # KeyError: a category that is not wanted
     split: str = "train",
 ) -> dict[str, list[Annotation]]:
-    """Boxes of several files by the picture's id, as parts of its width and height."""
+    """Boxes of several files by the picture's id, as parts of its width and height.
+
+    split: for errors, as is the file's name in its place.
+    """
     annotations: dict[str, list[Annotation]] = {}
     for entry in chain(*annotations_json):
-        image_id, category_id = str(entry["image_id"]), str(entry["category_id"])
+        image_id, category_id = str(entry.get("image_id")), str(entry.get("category_id"))
         if image_id not in image_descriptions:
-            raise ValueError(f"COCO {split}: an annotation is of picture {image_id}, unknown")
+            raise ValueError(
+                f"COCO {split}: annotation {entry.get('id')} is of picture {image_id}, not listed"
+            )
+        if "category_id" not in entry or len(entry.get("bbox") or ()) != 4:
+            raise ValueError(
+                f"COCO {split}: annotation {entry.get('id')} of picture {image_id} needs a "
+                "category_id and a bbox of 4 numbers"
+            )
         try:
             number = category_no_for_id(category_id)
         except KeyError:
@@ -106,9 +125,9 @@ def load_annotations(
         box = (x / width, y / height, w / width, h / height)
         annotations.setdefault(image_id, []).append(
             Annotation(
-                id=entry["id"],
+                id=entry.get("id"),
                 area=box[2] * box[3],
-                is_group_of=entry["iscrowd"],  # 0 or 1, see object_codes
+                is_group_of=entry.get("iscrowd", 0),  # 0 or 1, see object_codes
                 image_id=entry["image_id"],
                 bbox=box,
                 category_id=category_id,
@@ -145,10 +164,11 @@ def read(root: Path, split: str) -> Records:
     table: dict[int, str] = {}
     for path in (found["instances"], found["stuff"]):
         if path is not None:
-            boxes, names = read_boxes(path)
-            table |= names
+            boxes = read_boxes(path)
+            table |= boxes.table
             for record in records.values():
-                more = [rows for rows in (record.boxes, boxes.get(record.name)) if rows is not None]
+                both = record.boxes, boxes.rows.get(record.name)
+                more = [rows for rows in both if rows is not None]
                 record.boxes = np.concatenate(more) if more else None
     maps = label_folder(root, year)
     if maps is not None:
@@ -178,21 +198,33 @@ def _sure(path: Path | None) -> Path:
 
 def _record(image: Mapping[str, Any], folder: Path) -> Record:
     name = image["file_name"]
-    return Record(os.path.splitext(name)[0], str(folder / name))
+    return Record(bare(name), str(folder / name))
 
 
-def read_boxes(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[int, str]]:
-    """Boxes of an instances file by picture name, as in `Record`, and {category: name}."""
+class BoxFile(NamedTuple):
+    """Boxes of an instances file by picture name, without its suffix."""
+
+    path: Path
+    rows: dict[str, NDArray[np.float32]]  # as in `Record`
+    sizes: dict[str, tuple[int, int]]  # height and width of every picture, as the file states them
+    table: dict[int, str]  # {category: name}
+
+
+def read_boxes(path: Path) -> BoxFile:
     entries = coco_json(path, "images", "annotations", "categories")
-    categories = load_categories(entries["categories"])
-    pictures = load_image_descriptions(entries["images"])
+    without = "other" if path.name.startswith("stuff_") else None
+    categories = load_categories(entries["categories"], without)
+    pictures = load_image_descriptions(entries["images"], str(path))
     own_ids = {key: int(key) for key in categories}
-    found = load_annotations([entries["annotations"]], pictures, own_ids.__getitem__)
-    boxes = {
-        os.path.splitext(pictures[image_id].file_name)[0]: rows_of(annotations)
-        for image_id, annotations in found.items()
-    }
-    return boxes, {own_ids[key]: category.name for key, category in categories.items()}
+    found = load_annotations([entries["annotations"]], pictures, own_ids.__getitem__, str(path))
+    names = {image_id: bare(picture.file_name) for image_id, picture in pictures.items()}
+    sizes = {image_id: picture.original_size for image_id, picture in pictures.items()}
+    return BoxFile(
+        path,
+        {names[image_id]: rows_of(annotations) for image_id, annotations in found.items()},
+        {names[image_id]: (h, w) for image_id, (w, h) in sizes.items()},
+        {own_ids[key]: category.name for key, category in categories.items()},
+    )
 
 
 def rows_of(annotations: Iterable[Annotation]) -> NDArray[np.float32]:

@@ -43,7 +43,9 @@ class Records:
 
 
 def joined(parts: Sequence[Records]) -> Records:
-    """Several splits of one set as one."""
+    """Several splits of one set as one; of none, a set without pictures."""
+    if not parts:
+        return Records([])
     first = parts[0]
     return Records(
         [record for part in parts for record in part.entries],

@@ -80,6 +80,17 @@ def test_a_folder_without_the_files_is_an_error_that_says_so(disk, format: str) 
         FormatSet(disk.root, "train", 16, format=format)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_all_of_nothing_is_an_error_that_says_so(disk, format: str) -> None:
+    with pytest.raises(ValueError, match=r"has no pictures in split '(all|train)'"):
+        FormatSet(disk.root, "all", 16, format=format)
+
+
+def test_it_is_told_how_many_pictures_have_what(disk) -> None:
+    found = FormatSet(disk.deepfashion(), "train", 16, format="deepfashion")
+    assert (len(found), found.annotated()) == (3, {"keypoints": 2})
+
+
 def test_a_set_without_a_held_out_part_is_not_validated(disk) -> None:
     entry = {"path": str(disk.coco("train2017").parent / "coco"), "format": "coco", "size": 16}
     assert ImageData([entry]).validation is None
