@@ -9,6 +9,8 @@ not rename.
 import torch
 from torch import Tensor, nn
 
+from taming.first_stage.devices import sum_over_devices
+
 
 class ActNorm(nn.Module):
     """A scale and a shift for each channel, set by the first batch to give mean 0, variance 1.
@@ -36,10 +38,13 @@ class ActNorm(nn.Module):
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
-        mean = x.float().mean(dim=(0, 2, 3), keepdim=True)
-        std = x.float().std(dim=(0, 2, 3), keepdim=True)
+        x, dims = x.float(), (0, 2, 3)
+        # The first batch of all devices, or every device would go its own way
+        count = sum_over_devices(x.new_tensor(x.numel() / x.shape[1]))
+        mean = sum_over_devices(x.sum(dims, keepdim=True)) / count  # (1, C, 1, 1)
+        variance = sum_over_devices((x - mean).square().sum(dims, keepdim=True)) / (count - 1)
         self.loc.copy_(-mean)
-        self.scale.copy_(1.0 / (std + 1e-6))
+        self.scale.copy_(1.0 / (variance.sqrt() + 1e-6))
         self.initialized.fill_(1)
 
     def _starts(self) -> bool:
@@ -86,6 +91,7 @@ class NLayerDiscriminator(nn.Module):
         self, input_nc: int = 3, ndf: int = 64, n_layers: int = 3, use_actnorm: bool = False
     ) -> None:
         super().__init__()
+        self.input_nc = input_nc
 
         def norm(channels: int) -> nn.Module:
             return ActNorm(channels) if use_actnorm else nn.BatchNorm2d(channels)
@@ -104,4 +110,9 @@ class NLayerDiscriminator(nn.Module):
         self.main = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != self.input_nc:
+            raise ValueError(
+                f"the discriminator is built for {self.input_nc} channels and is shown "
+                f"{x.shape[1]}; set disc_in_channels to {x.shape[1]}"
+            )
         return self.main(x)  # (B, 1, about H/8, W/8 with three layers)

@@ -67,6 +67,7 @@ class EMA:
         finally:
             self.swap()
 
+    @torch.inference_mode(False)  # what is made in a validation is trained on afterwards
     @torch.no_grad()
     def swap(self) -> None:
         """Exchanges averages and weights, in place; calling it twice changes nothing."""

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taming.config import ConfigError, instantiate_from_config, nearest
+from taming.config import ConfigError, instantiate_model, nearest
+from taming.first_stage.devices import mean_over_devices
 from taming.first_stage.discriminator import NLayerDiscriminator, weights_init
 from taming.first_stage.perceptual import LPIPS
 
@@ -152,7 +153,7 @@ class VQLPIPSWithDiscriminator(AdversarialLoss):
         self.lecam_decay = lecam_decay
         self.perceptual_loss: nn.Module | None = None
         if perceptual_weight > 0:
-            self.perceptual_loss = instantiate_from_config(perceptual) if perceptual else LPIPS()
+            self.perceptual_loss = instantiate_model(perceptual) if perceptual else LPIPS()
         self.discriminator = NLayerDiscriminator(
             disc_in_channels, disc_ndf, disc_num_layers, use_actnorm
         ).apply(weights_init)
@@ -256,8 +257,10 @@ class VQLPIPSWithDiscriminator(AdversarialLoss):
             loss = loss + self.lecam_weight * pull
             logs["lecam"] = pull.detach()
             if torch.is_grad_enabled():
-                self.lecam_real.lerp_(logs["logits_real"], 1 - self.lecam_decay)
-                self.lecam_fake.lerp_(logs["logits_fake"], 1 - self.lecam_decay)
+                means = torch.stack([logs["logits_real"], logs["logits_fake"]])
+                mean_real, mean_fake = mean_over_devices(means)
+                self.lecam_real.lerp_(mean_real, 1 - self.lecam_decay)
+                self.lecam_fake.lerp_(mean_fake, 1 - self.lecam_decay)
         loss = self.disc_factor * loss
         return loss, {"disc_loss": loss.detach(), **logs}
 

@@ -11,11 +11,11 @@ section 3; Dhariwal et al., arXiv 2005.00341, section 3.1).
 """
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from taming.first_stage.devices import from_first_device, sum_over_devices
 from taming.first_stage.quantize_base import (
     Quantized,
     Quantizer,
@@ -112,7 +112,7 @@ class CodebookQuantizer(RemappedQuantizer):
         """Counts the codes of a batch; in training remembers who is used and by what."""
         counts = code_counts(indices, self.n_e)  # (n_e,)
         if self.training:
-            total = _sum_over_devices(counts.clone())
+            total = sum_over_devices(counts)
             relative = total * (self.n_e / total.sum())
             self.usage.lerp_(relative, 1 - self.usage_decay)
             self._recent = rearrange(z.detach(), "b d h w -> (b h w) d")
@@ -132,7 +132,7 @@ class CodebookQuantizer(RemappedQuantizer):
         chosen = torch.randperm(len(self._recent), generator=generator)[: len(dead)]
         dead = dead[: len(chosen)]
         rows = self._recent[chosen.to(self._recent.device)]
-        self._replace(dead, _from_first_device(rows.float().contiguous()))
+        self._replace(dead, from_first_device(rows.float().contiguous()))
         self.usage[dead] = 1.0
         return dead
 
@@ -294,8 +294,8 @@ class EMAVectorQuantizer(CodebookQuantizer):
         table = self.embedding
         flat = rearrange(z, "b d h w -> (b h w) d")
         sums = torch.zeros_like(table.embed_avg).index_add_(0, indices.flatten(), flat)  # (V, D)
-        table.cluster_size.lerp_(_sum_over_devices(counts.clone()), 1 - self.decay)
-        table.embed_avg.lerp_(_sum_over_devices(sums), 1 - self.decay)
+        table.cluster_size.lerp_(sum_over_devices(counts), 1 - self.decay)
+        table.embed_avg.lerp_(sum_over_devices(sums), 1 - self.decay)
         # Laplace smoothing of the sizes (1711.00937, appendix A.1; Sonnet's implementation)
         total = table.cluster_size.sum()
         sizes = (table.cluster_size + self.eps) / (total + self.n_e * self.eps) * total
@@ -306,15 +306,3 @@ class EMAVectorQuantizer(CodebookQuantizer):
         size = self.embedding.cluster_size.mean()
         self.embedding.cluster_size[indices] = size
         self.embedding.embed_avg[indices] = rows * size
-
-
-def _sum_over_devices(counts: Tensor) -> Tensor:
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(counts)
-    return counts
-
-
-def _from_first_device(rows: Tensor) -> Tensor:
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast(rows, 0)
-    return rows

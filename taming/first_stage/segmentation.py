@@ -27,7 +27,7 @@ class VQSegmentationModel(VQModel):
         embed_dim: int = 256,
         ckpt_path: str | None = None,
         ignore_keys: Sequence[str] = (),
-        image_key: str = "segmentation",
+        image_key: str = "image",
         colorize_nlabels: int | None = None,  # N again, where it is given
         monitor: str | None = None,
         remap: str | None = None,

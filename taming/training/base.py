@@ -66,6 +66,7 @@ class StageTraining(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """What is asked for now counts, not the options that a checkpoint's optimisers bring."""
+        self.train()  # a model that was loaded is in evaluation mode
         asked: Any = self.configure_optimizers()
         wanted = asked if isinstance(asked, list) else [asked]
         for optimizer, new in zip(self.trainer.optimizers, wanted, strict=True):
@@ -83,6 +84,10 @@ class StageTraining(pl.LightningModule):
         if self.settings.autocasts(self.device):
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
+
+    def exact(self) -> contextlib.AbstractContextManager[Any]:
+        """float32, whatever else is mixed: the codes of a frozen encoder are those it will give."""
+        return torch.autocast(self.device.type, enabled=False)
 
     @property
     def weight_decay(self) -> float:

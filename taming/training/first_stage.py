@@ -10,14 +10,17 @@ backward reaches the other's weights.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch_config
 from torch import Tensor
 from torch.optim import AdamW
 
 from taming.config import ConfigError
+from taming.first_stage.devices import sum_over_devices
 from taming.first_stage.losses import AdversarialLoss, FirstStageLoss
 from taming.first_stage.perceptual import LPIPS
 from taming.first_stage.quantize_base import Quantized, code_counts, perplexity, usage
@@ -26,6 +29,7 @@ from taming.training.base import StageTraining, as_colours, decayed_groups, grid
 from taming.training.settings import TrainingSettings
 
 CODEBOOK = "quantize.embedding.weight"
+IN_THE_END = sys.maxsize  # a step at which every adversary plays that ever does
 PARTS = ("pixel_loss", "p_loss", "bce_loss", "quant_loss")  # of the loss, logged in validation
 
 
@@ -58,6 +62,11 @@ class FirstStageTraining(StageTraining):
                 f"{type(loss).__name__} has a discriminator_loss, which nobody would minimise; "
                 f"derive it from AdversarialLoss"
             )
+        if getattr(loss, "disc_conditional", False):
+            raise ConfigError(
+                "disc_conditional is set, but the training of a first stage gives its loss no "
+                "condition; leave it out"
+            )
         if accumulate_grad_batches < 1:
             raise ValueError(
                 f"accumulate_grad_batches is {accumulate_grad_batches}; give at least 1"
@@ -76,6 +85,7 @@ class FirstStageTraining(StageTraining):
         self.accumulate, self.clip = accumulate_grad_batches, gradient_clip_val
         self.max_steps = max_steps
         self.steps = 0
+        self.has_tried = False  # the adversary, which may start to play after days
         self.latest: Tensor | None = None  # pictures of the last batch, where nothing is held out
         for name in ("counts", "held_out_counts"):
             self.register_buffer(name, torch.zeros(model.codebook_size), persistent=False)
@@ -106,8 +116,20 @@ class FirstStageTraining(StageTraining):
             optimizers.append(AdamW(weights, rate, (0.5, 0.9), weight_decay=0.0, fused=True))
         return optimizers
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if str(self.trainer.precision).startswith("16"):
+            raise ConfigError(
+                f"trainer.precision is {self.trainer.precision}, in which the gradients of a first "
+                f"stage vanish; leave it out and set training.precision to bf16 or float32"
+            )
+        if self.settings.compile:
+            # The adaptive weight and the training both go backward through the decoder
+            functorch_config.donated_buffer = False
+
     def on_train_start(self) -> None:
         super().on_train_start()
+        self._rest_frozen()
         for part in self.loss.children():
             if isinstance(part, LPIPS):
                 part.prepare()
@@ -129,6 +151,8 @@ class FirstStageTraining(StageTraining):
         self.manual_backward(loss / self.accumulate)
         adversarial = self.adversarial()
         plays = False
+        if not self.has_tried:
+            self._try_adversary(images, reconstructions)
         if adversarial is not None and adversarial.disc_share(self.steps) > 0:
             plays = True
             with self.mixed():
@@ -144,10 +168,30 @@ class FirstStageTraining(StageTraining):
 
     def encoded(self, images: Tensor) -> Quantized:
         """Codes that the training does not touch are those that the finished model will give."""
+        if not self.kept:
+            return self.model.encode(images)
         for part in self.kept:
             part.eval()
-        with torch.set_grad_enabled(not self.kept):
+        with torch.no_grad(), self.exact():
             return self.model.encode(images)
+
+    def _rest_frozen(self) -> None:
+        """Networks of the loss that only compare pictures do so in evaluation mode."""
+        for part in self.loss.children():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+
+    @torch.no_grad()
+    def _try_adversary(self, images: Tensor, reconstructions: Tensor) -> None:
+        """Lets it judge once, and learn nothing: what is wrong with it is an error at once."""
+        self.has_tried = True
+        adversarial = self.adversarial()
+        if adversarial is not None and adversarial.disc_share(IN_THE_END) > 0:
+            adversarial.eval()
+            with self.mixed():
+                adversarial.discriminator_loss(images, reconstructions, IN_THE_END)
+            adversarial.train()
+            self._rest_frozen()
 
     def _step(self, both: bool) -> None:
         """One step of the optimisers, the average and, now and then, the codebook."""
@@ -159,7 +203,7 @@ class FirstStageTraining(StageTraining):
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * share * scale
             if self.clip:
-                self.clip_gradients(optimizer, self.clip, gradient_clip_algorithm="norm")
+                self.clip_gradients(optimizer, self.clip)  # by norm, or as the trainer says
             optimizer.step()
             optimizer.zero_grad()
         self.steps += 1
@@ -167,8 +211,7 @@ class FirstStageTraining(StageTraining):
         self._restart_dead_codes(players[0])
         self.log("learning_rate", self.learning_rate * share)
         if self.steps % self.settings.log_every == 0:
-            self.log("codebook/usage", usage(self.counts))
-            self.log("codebook/perplexity", perplexity(self.counts))
+            self._log_codes("codebook", self.counts)
             self.counts.zero_()
         if self.steps == self.max_steps:
             self.trainer.should_stop = True
@@ -205,8 +248,13 @@ class FirstStageTraining(StageTraining):
         self.log_dict(named, batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("validation/usage", usage(self.held_out_counts))
-        self.log("validation/perplexity", perplexity(self.held_out_counts))
+        self._log_codes("validation", self.held_out_counts)
+
+    def _log_codes(self, name: str, counts: Tensor) -> None:
+        """How much of the codebook all devices have used."""
+        counts = sum_over_devices(counts)
+        self.log(f"{name}/usage", usage(counts))
+        self.log(f"{name}/perplexity", perplexity(counts))
 
     @torch.no_grad()
     def pictures(self) -> dict[str, np.ndarray]:

@@ -51,11 +51,13 @@ class Net2NetTraining(TransformerTraining):
     def _loss(self, batch: Mapping[str, Any] | SequenceBatch) -> Tensor:
         """Cross-entropy in nats per image token."""
         if isinstance(batch, SequenceBatch):
-            with self.mixed():
-                return self.model.loss_of_codes(self.model.permuter(batch.codes), batch.prefix)
-        x, c = self.model.get_xc(batch)
+            codes, prefix = self.model.permuter(batch.codes), batch.prefix
+        else:
+            x, c = self.model.get_xc(batch)
+            with self.exact():
+                codes, prefix = self.model.encode_to_z(x)[1], self.model.encode_to_c(c)[1]
         with self.mixed():
-            return self.model.loss(x, c)
+            return self.model.loss_of_codes(codes, prefix)
 
     @torch.no_grad()
     def pictures(self) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ CALLBACKS = {"image_logger": "ImageLogger", "setup_callback": "SetupCallback"} |
     "learning_rate_logger": "LearningRateMonitor"
 }
 IMAGE_LOGGER = ("batch_frequency", "max_images", "clamp", "increase_log_steps")
+LOSS = "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator"
 LOGGERS = ("TestTubeLogger", "TensorBoardLogger")  # what the run's own replaces
 CHECKPOINTS = (
     *("dirpath", "filepath", "filename", "prefix", "verbose", "monitor", "mode", "save_last"),
@@ -85,6 +86,7 @@ def modern_config(config: Mapping[str, Any]) -> dict[str, Any]:
         translated |= settings
     own = {key: rest.pop(key) for key in ("training", "trainer") if rest.get(key)}
     merged = _merged(nested(_usual(rest)), rest, nested(translated), own)
+    _drop_pixel_weight(merged)
     return _told_defaults(merged, config)
 
 
@@ -95,6 +97,15 @@ def _data(section: Any) -> Any:
         return {**section, "target": new_target(section["target"]) or section["target"]}
     except KeyError:
         return section  # whoever builds it says what is known
+
+
+def _drop_pixel_weight(config: Mapping[str, Any]) -> None:
+    """The published loss kept this weight and never used it; ours does."""
+    where = "model.params.lossconfig"
+    params = _at(config, f"{where}.params") or {}
+    if _at(config, f"{where}.target") == LOSS and "pixelloss_weight" in params:
+        del params["pixelloss_weight"]
+        _tell(f"{where}.params.pixelloss_weight", "left out, as it changed nothing")
 
 
 def _usual(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,11 @@ def test_a_logit_for_each_patch(use_actnorm: bool) -> None:
     assert discriminator(torch.zeros(2, 3, 32, 48)).shape == (2, 1, 2, 4)
 
 
+def test_pictures_of_other_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"built for 3 channels.*set disc_in_channels to 1"):
+        NLayerDiscriminator(ndf=4)(torch.zeros(2, 1, 32, 32))
+
+
 def test_a_patch_has_70_pixels() -> None:
     discriminator = NLayerDiscriminator(ndf=2, n_layers=3).apply(weights_init).eval()
     x = torch.randn(1, 3, 160, 160, requires_grad=True)

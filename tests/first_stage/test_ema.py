@@ -55,6 +55,18 @@ def test_swapping_twice_changes_nothing() -> None:
     assert all(torch.equal(ema.weights()[k], averages[k]) for k in averages)
 
 
+def test_a_validation_before_the_training_leaves_averages_that_learn() -> None:
+    net = model()
+    ema = EMA(net)
+    with torch.inference_mode(), ema.swapped():
+        pass
+    nn.init.ones_(net["net"].weight)
+    ema.update()
+    ema.swap()
+    net["net"].weight.sum().backward()
+    assert net["net"].weight.grad is not None
+
+
 def test_weights_return_after_an_error() -> None:
     net = model()
     ema = EMA(net)

@@ -56,6 +56,10 @@ def test_a_config_in_the_published_form_builds_it() -> None:
     assert built.image_key == "segmentation"
 
 
+def test_a_config_that_names_no_key_reads_the_image_as_published() -> None:
+    assert model().image_key == "image"
+
+
 def test_colours_are_saved_and_read_with_the_weights() -> None:
     one, other = model(), model()
     assert one.state_dict()["colorize"].shape == (3, N, 1, 1)

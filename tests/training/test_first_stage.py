@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch._functorch.config as functorch_config
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -97,6 +98,12 @@ def test_gradients_are_clipped_for_each_player(still: Tiny) -> None:
         assert float(norm) == pytest.approx(0.01, rel=1e-2)
 
 
+def test_gradients_are_clipped_as_the_trainer_says(still: Tiny) -> None:
+    training = module(still(loss={"disc_start": 0}), gradient_clip_val=1e-6)
+    for _, gradients in fit(training, batches(2, 2), gradient_clip_algorithm="value").seen:
+        assert max(float(gradient.abs().max()) for gradient in gradients) <= 1e-6
+
+
 def test_discriminator_does_not_move_before_its_start(still: Tiny) -> None:
     training = module(still(loss={"disc_start": 3}))
     before = {k: v.clone() for k, v in training.loss.discriminator.state_dict().items()}
@@ -104,6 +111,93 @@ def test_discriminator_does_not_move_before_its_start(still: Tiny) -> None:
     assert {player for player, _ in watch.seen} == {0}
     after = training.loss.discriminator.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
+    assert training.loss.lecam_real == training.loss.lecam_fake == 0
+
+
+def test_an_adversary_that_cannot_judge_fails_before_it_plays(still: Tiny) -> None:
+    training = module(still(loss={"disc_start": 100, "disc_in_channels": 1}))
+    with pytest.raises(ValueError, match="set disc_in_channels to 3"):
+        fit(training, batches(1, 2))
+
+
+def test_an_adversary_that_never_plays_is_not_tried(still: Tiny) -> None:
+    fit(module(still(loss={"disc_factor": 0.0, "disc_in_channels": 1})), batches(1, 2))
+
+
+def test_an_adversary_with_a_condition_is_refused(still: Tiny) -> None:
+    with pytest.raises(ConfigError, match="gives its loss no condition"):
+        module(still(loss={"disc_conditional": True, "disc_in_channels": 4}))
+
+
+def test_a_model_that_was_loaded_learns_as_a_new_one(still: Tiny) -> None:
+    """Lightning leaves models in the mode they come in: the codebook stood still."""
+    training = module(still(loss={"disc_start": 0}))
+    training.model.eval()
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    usage = training.model.quantize.usage.clone()
+    fit(training, batches(3, 2))
+    after = training.model.state_dict()
+    mean = "loss.discriminator.main.3.running_mean"
+    assert not torch.equal(after[mean], before[mean])
+    assert not torch.equal(training.model.quantize.usage, usage)
+
+
+def test_networks_that_only_compare_stay_in_evaluation_mode(still: Tiny) -> None:
+    training = module(still(loss={"disc_start": 0}))
+    frozen = torch.nn.Sequential(torch.nn.BatchNorm2d(3)).eval().requires_grad_(False)
+    training.loss.add_module("eyes", frozen)
+    fit(training, batches(2, 2))
+    assert not any(part.training for part in frozen.modules())
+    assert training.loss.discriminator.training
+
+
+def test_a_model_is_validated_and_then_trained(still: Tiny) -> None:
+    training = module(still())
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=1,
+    )  # fmt: skip
+    trainer.validate(training, batches(1, 2), verbose=False)
+    trainer.fit(training, batches(2, 2))
+    assert training.steps == 2
+
+
+def test_a_compiled_model_goes_on_when_the_discriminator_starts(
+    still: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled code kept nothing for the second pass backward, which the adaptive weight needs."""
+    monkeypatch.setattr(functorch_config, "donated_buffer", True)
+
+    def compile_quickly(part: Any) -> None:
+        part._compiled_call_impl = torch.compile(part._call_impl, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
+    training = module(still(training={"compile": True}, loss={"disc_start": 1}))
+    assert {player for player, _ in fit(training, batches(2, 2)).seen} == {0, 1}
+
+
+def test_half_precision_with_a_short_exponent_is_refused(
+    still: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pl.Trainer, "precision", "16-mixed")  # a processor has none
+    with pytest.raises(ConfigError, match=r"trainer\.precision is 16-mixed.*training\.precision"):
+        fit(module(still()), batches(1, 2))
+
+
+def test_usage_is_that_of_all_devices(still: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def everything(counts: Tensor) -> Tensor:
+        return torch.ones_like(counts)
+
+    monkeypatch.setattr("taming.training.first_stage.sum_over_devices", everything)
+    training = module(still(training={"log_every": 1}))
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=1,
+    )  # fmt: skip
+    trainer.fit(training, batches(1, 2), batches(1, 2))
+    for name in ("codebook", "validation"):
+        assert float(trainer.callback_metrics[f"{name}/usage"]) == 1
+        assert float(trainer.callback_metrics[f"{name}/perplexity"]) == pytest.approx(16)
 
 
 @pytest.mark.parametrize("kind", ["VQModel", "EMAVQ", "GumbelVQ"])
@@ -121,6 +215,21 @@ def test_codes_that_are_kept_do_not_move_and_the_decoder_does(still: Tiny, kind:
         moved = {name for name, value in weights.items() if not torch.equal(value, before[name])}
         assert not [name for name in moved if name.startswith(kept)]
         assert {"decoder.conv_out.weight", "post_quant_conv.weight"} <= moved
+
+
+def test_codes_that_are_kept_are_made_in_full_precision(still: Tiny) -> None:
+    config = still(training={"keep_codes": True})
+    config["training"]["precision"] = "bf16"
+    training = module(config)
+    mixed: dict[str, bool] = {}
+
+    def watch(name: str) -> Any:
+        return lambda *_: mixed.update({name: torch.is_autocast_enabled("cpu")})
+
+    training.model.encoder.register_forward_hook(watch("encoder"))
+    training.model.decoder.register_forward_hook(watch("decoder"))
+    fit(training, batches(1, 2))
+    assert mixed == {"encoder": False, "decoder": True}
 
 
 def test_autoencoder_runs_once_a_step(still: Tiny) -> None:

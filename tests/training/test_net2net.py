@@ -88,6 +88,23 @@ def fit(module: Any, batches: list[Any], **trainer: Any) -> Any:
     return module
 
 
+def test_codes_to_learn_are_those_that_the_finished_model_gives(
+    net2net: Net2Net, kinds: Kinds
+) -> None:
+    config = net2net(*kinds["depth"][:3])
+    module = wrap(built(config), {"warmup_steps": 0, "precision": "bf16"})
+    mixed: dict[str, bool] = {}
+
+    def watch(name: str) -> Any:
+        return lambda *_: mixed.update({name: torch.is_autocast_enabled("cpu")})
+
+    module.model.first_stage_model.encoder.register_forward_hook(watch("first"))
+    module.model.cond_stage_model.encoder.register_forward_hook(watch("cond"))
+    module.model.transformer.register_forward_hook(watch("transformer"))
+    fit(module, [batch_of(config)], precision="bf16-mixed")
+    assert mixed == {"first": False, "cond": False, "transformer": True}
+
+
 def steady(config: Config) -> Any:
     return wrap(built(config), {"warmup_steps": 0, "precision": "float32"}, learning_rate=1e-3)
 

@@ -131,6 +131,29 @@ def test_targets_of_models_stay_as_they_are_written() -> None:
     assert config["data"]["params"] == old()["data"]["params"]
 
 
+def weighed(target: str) -> Config:
+    config = old(target=VQ)
+    params = {"disc_start": 0, "pixelloss_weight": 5.0}
+    config["model"]["params"]["lossconfig"] = {"target": target, "params": params}
+    return config
+
+
+def test_the_weight_of_pixels_that_never_acted_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = weighed("taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator")
+    with caplog.at_level(logging.INFO, logger="taming"):
+        loss = modern_config(config)["model"]["params"]["lossconfig"]
+    assert loss["params"] == {"disc_start": 0}
+    assert "pixelloss_weight is now: left out" in caplog.text
+    assert config["model"]["params"]["lossconfig"]["params"]["pixelloss_weight"] == 5.0
+
+
+def test_the_weight_of_pixels_of_another_loss_stays() -> None:
+    loss = modern_config(weighed("mine.Loss"))["model"]["params"]["lossconfig"]
+    assert loss["params"]["pixelloss_weight"] == 5.0
+
+
 def test_sections_of_today_overrule() -> None:
     config = old({"max_epochs": 5, "gpus": "0,"})
     config |= {"training": {"ema_decay": 0.9}, "trainer": {"devices": [3]}, "seed": 1}
