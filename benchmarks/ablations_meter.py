@@ -273,7 +273,7 @@ class Meter:
                 | {**asdict(plan), **sight._asdict()},
             )
             subject = Subject(
-                Pipeline(model), [held], plan, shared, [self.out / "judges"], self.track
+                Pipeline(model), [held], plan, shared, self.out / "judges", self.track
             )
             self._subjects[name] = (subject, held)
         return self._subjects[name]
