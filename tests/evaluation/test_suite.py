@@ -220,7 +220,7 @@ def test_what_decides_pictures_and_judges_decides_whether_they_are_made_anew(
     asked()
     asked(judges=tmp_path / "judges")
     split = json.loads((data / "split.json").read_text())
-    split["validation"] = split["validation"][:-1] + split["train"][-1:]
+    split["validation"][-1] = split["train"].pop()
     (data / "split.json").write_text(json.dumps(split))
     asked()
     assert len(set(seen)) == 4
