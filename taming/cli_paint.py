@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from typing_extensions import TypeIs
 
-    from taming.pipeline import Pipeline
     from taming.prefix_pipeline import PrefixPipeline
 
 app = typer.Typer()  # its commands are merged into those of cli.py
@@ -71,7 +70,7 @@ def paint(
     if window is not None:
         settings["window"] = window
     shape = None if size is None else parse_size(size)
-    pipeline = open_model(model, device, precision)
+    pipeline = taming.load(model, device=device, precision=precision)
     jobs = paint_jobs(settings, numbered_classes=is_published(pipeline))
     if len(jobs) > 1 and not grid and out.suffix.lower() in PICTURE_SUFFIXES:
         raise ValueError(f"{out} is one file for several pictures; give a folder, or --grid")
@@ -150,7 +149,7 @@ def scenes(
           --model published/coco_scene --limit 8 --seeds 0-2 --out scenes/
     """
     shape = None if size is None else parse_size(size)
-    pipeline = open_model(model, device, precision)
+    pipeline = taming.load(model, device=device, precision=precision)
     if not is_published(pipeline):
         raise ValueError(
             f"{model} is no scene model of the original, which this command is for; where a model "
@@ -203,7 +202,7 @@ def complete(
     if window is not None:
         settings["window"] = window
     shape = None if size is None else parse_size(size)
-    pipeline = open_model(model, device, precision)
+    pipeline = taming.load(model, device=device, precision=precision)
     with progress_bar("completing") as progress:
         images = pipeline.complete(image, size=shape, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
@@ -227,7 +226,7 @@ def upscale(
     Example:
       taming upscale small.png --factor 4 --model runs/mine --out large.png
     """
-    pipeline = open_model(model, device, precision)
+    pipeline = taming.load(model, device=device, precision=precision)
     with progress_bar("enlarging") as progress:
         images = pipeline.upscale(image, factor, progress=progress, **settings)
     save(images, settings["seeds"], out, grid)
@@ -248,7 +247,7 @@ def reconstruct(
     Example:
       taming reconstruct photo1.jpg photo2.jpg --model runs/tokenizer --out back/
     """
-    images = open_model(model, device, precision).reconstruct(pictures)
+    images = taming.load(model, device=device, precision=precision).reconstruct(pictures)
     save(images, [picture.stem for picture in pictures], out, grid)
 
 
@@ -276,7 +275,7 @@ def vary(
       taming vary photo.png --share 0.33 --seeds 0-5 --grid --out varied.png
     """
     shape = None if size is None else parse_size(size)
-    pipeline = open_model(model, device, precision)
+    pipeline = taming.load(model, device=device, precision=precision)
     if is_published(pipeline):
         raise ValueError(f"{model} paints in one order, and completes only what lies behind")
     with progress_bar("varying") as progress:
@@ -302,7 +301,7 @@ def repaint(
     Example:
       taming repaint painted/0003.png --model runs/mine --out again.png
     """
-    image = open_model(model, device, precision).repaint(picture, **settings)
+    image = taming.load(model, device=device, precision=precision).repaint(picture, **settings)
     save([image], [picture.stem], out, grid=False)
 
 
@@ -311,7 +310,3 @@ def is_published(pipeline: object) -> "TypeIs[PrefixPipeline]":
     from taming.prefix_pipeline import PrefixPipeline
 
     return isinstance(pipeline, PrefixPipeline)
-
-
-def open_model(model: str, device: str, precision: str) -> "Pipeline | PrefixPipeline":
-    return taming.load(model, device=device, precision=precision)

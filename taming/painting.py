@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from taming.checkpoint import tensor_hash
 from taming.cond_stage.holes import fill_hole, known_cells, meet_rim
 from taming.cond_stage.known import Known
+from taming.cond_stage.sizes import Size
 from taming.cond_stage.sources import as_image, to_float
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
@@ -32,7 +32,6 @@ from taming.provenance import attach, describe_tensor, read_record, restore_tens
 from taming.sampling import UNKNOWN
 from taming.transformer.prepared import shares_scales
 
-Size = tuple[int, int]
 Progress = Callable[[int, int], None]  # done, in all
 
 PICTURES_AT_ONCE = 16
@@ -91,12 +90,10 @@ class Painter(ABC):
         """The picture `factor` times as large, whatever its size. Options are those of `paint`."""
         pixels = as_image(image)
         height, width = pixels.shape[:2]
-        # Its last pixels are repeated until the result has whole cells, and cut off again.
         cell = self.first_stage.downsample_factor
-        below, beside = (-side % (cell // math.gcd(cell, factor)) for side in (height, width))
-        padded = np.pad(pixels, ((0, below), (0, beside), (0, 0)), mode="edge")
-        size = (padded.shape[0] * factor, padded.shape[1] * factor)
-        painted = self.paint(lowres=padded, size=size, **options)
+        small = padded(pixels, cell // math.gcd(cell, factor))
+        size = (small.shape[0] * factor, small.shape[1] * factor)
+        painted = self.paint(lowres=small, size=size, **options)
         return [cropped(picture, (height * factor, width * factor)) for picture in painted]
 
     def reconstruct(self, images: Any | Sequence[Any]) -> list[Image.Image]:
@@ -107,10 +104,10 @@ class Painter(ABC):
         sources = images if isinstance(images, list | tuple) else [images]
         results = []
         for source in sources:
-            image = to_float(as_image(source))
-            height, width = image.shape[-2:]
-            below, beside = (-side % self.first_stage.downsample_factor for side in (height, width))
-            pixels = F.pad(self._for_first_stage(image), (0, beside, 0, below), mode="replicate")
+            image = as_image(source)
+            height, width = image.shape[:2]
+            whole = padded(image, self.first_stage.downsample_factor)
+            pixels = self._for_first_stage(to_float(whole))
             with torch.inference_mode():
                 decoded = self.prepared.decode(self.prepared.encode(pixels).z_q)
             results.append(Image.fromarray(to_uint8(decoded[..., :height, :width])[0]))
@@ -166,11 +163,7 @@ class Painter(ABC):
 
     def _at_once(self, codes: Tensor | None, grid: Size) -> int:
         """How many pictures are drawn in one batch; none may depend on its neighbours."""
-        return 1 if self._is_shared else PICTURES_AT_ONCE
-
-    @cached_property
-    def _is_shared(self) -> bool:
-        return shares_scales(self.model)
+        return 1 if shares_scales(self.model) else PICTURES_AT_ONCE
 
     # ---- the one way to paint -------------------------------------------------------------------
 
@@ -249,6 +242,12 @@ class Painter(ABC):
             return images
         known, reach = values["known"], RIM_CELLS * self.first_stage.downsample_factor
         return meet_rim(images, known[:3], Known.mask(known), reach).clamp(-1.0, 1.0)
+
+
+def padded(pixels: np.ndarray, multiple: int) -> np.ndarray:
+    """A picture (H, W, 3) whose last pixels are repeated until its sides are multiples of this."""
+    below, beside = (-side % multiple for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, below), (0, beside), (0, 0)), mode="edge")
 
 
 def cropped(picture: Image.Image, size: Sequence[int]) -> Image.Image:
