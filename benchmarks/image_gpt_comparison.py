@@ -43,12 +43,13 @@ from benchmarks.image_gpt_report import write_report
 from benchmarks.image_gpt_training import Learnt, Plan, train
 from taming.checkpoint import tensor_hash
 from taming.evaluation.album import Album
-from taming.evaluation.completion import masks, reach_of, rims_met
+from taming.evaluation.completion import masks, rims_met
 from taming.evaluation.networks import Eyes, batches
 from taming.evaluation.reconstruction import reconstruct
 from taming.evaluation.report import Track
 from taming.first_stage.perceptual import HEDLoss
 from taming.loading import load
+from taming.painting import reach_of
 from taming.pipeline import Pipeline
 from taming.sampling import Filters
 

@@ -240,8 +240,14 @@ class Painter(ABC):
         """Painted images (B, 3, H, W) with what conditions say of them for certain."""
         if "known" not in values:
             return images
-        known, reach = values["known"], RIM_CELLS * self.first_stage.downsample_factor
-        return meet_rim(images, known[:3], Known.mask(known), reach).clamp(-1.0, 1.0)
+        known = values["known"]
+        met = meet_rim(images, known[:3], Known.mask(known), reach_of(self.first_stage))
+        return met.clamp(-1.0, 1.0)
+
+
+def reach_of(first_stage: VQModel) -> float:
+    """How far behind the rim of a hole its colours are moved, in pixels."""
+    return RIM_CELLS * first_stage.downsample_factor
 
 
 def padded(pixels: np.ndarray, multiple: int) -> np.ndarray:

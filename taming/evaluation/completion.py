@@ -24,8 +24,6 @@ from taming.evaluation.measures import derangement
 from taming.evaluation.networks import Eyes
 from taming.evaluation.records import HeldOut, Record, samples, to_picture
 from taming.evaluation.report import Row
-from taming.first_stage.vqgan import VQModel
-from taming.painting import RIM_CELLS
 
 KEPT = "kept pixels that are exact"
 AROUND = 4  # pixels on either side of the rim, whose steps those across it are compared with
@@ -70,7 +68,7 @@ def compared(
     reconstructed: Sequence[Image.Image],
     sampled: Sequence[Image.Image],
     again: Sequence[Image.Image],  # the same records with other seeds
-    reach: float,  # of `rims_met`
+    reach: float,  # of `rims_met`, in pixels
     seed: int = 0,
 ) -> Completed:
     shuffle = derangement(len(records), seed)
@@ -131,11 +129,6 @@ def filled(
         Image.fromarray(np.where(hole[..., None], np.asarray(one), np.asarray(other)))
         for one, other, hole in triples
     ]
-
-
-def reach_of(first_stage: VQModel) -> float:
-    """How far behind a rim the pipeline moves what it paints, in pixels."""
-    return RIM_CELLS * first_stage.downsample_factor
 
 
 def rims_met(

@@ -30,6 +30,7 @@ from taming.evaluation.reconstruction import code_rows, measured, reconstruct
 from taming.evaluation.records import HeldOut, Record, Task
 from taming.evaluation.report import Row
 from taming.evaluation.subject import Subject
+from taming.painting import reach_of
 from taming.provenance import save_png
 
 Answer = dict[str, Any]
@@ -200,7 +201,7 @@ def completing(subject: Subject, held: HeldOut) -> Answer:
         reconstructed,
         sampled,
         again,
-        completion.reach_of(subject.painter.first_stage),
+        reach_of(subject.painter.first_stage),
         subject.plan.seed,
     )
     answers.add(found.rows, len(records))
