@@ -1,12 +1,13 @@
 """Commands around training and painting: rendered and annotated sets, old files, what is here."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from taming.cli_options import Device, folder_or_png, parse_size, save
+from taming.cli_options import Device, only_png, parse_size, place_for, save
 from taming.console import progress_bar
 
 SHEET = 32  # scenes on a contact sheet
@@ -26,7 +27,7 @@ def worlds(
     ] = None,
     sheet: Annotated[
         Path | None,
-        Option(help="Also a contact sheet of the first scenes.", callback=folder_or_png),
+        Option(metavar="PNG", help="Also a contact sheet of the first scenes.", callback=only_png),
     ] = None,
 ) -> None:
     """Renders scenes with exact depth, labels, poses, captions and classes: a training set.
@@ -37,14 +38,15 @@ def worlds(
     """
     from taming.worlds import contact_sheet, render_set
 
-    with progress_bar("rendering") as progress:
-        folder = render_set(count, parse_size(size), out, seed, people, progress=progress)
-    print(folder)
-    if sheet is not None:
-        from PIL import Image
+    with nullcontext() if sheet is None else place_for(sheet):
+        with progress_bar("rendering") as progress:
+            folder = render_set(count, parse_size(size), out, seed, people, progress=progress)
+        print(folder)
+        if sheet is not None:
+            from PIL import Image
 
-        first = sorted((folder / "images").iterdir())[:SHEET]
-        save([contact_sheet([Image.open(path) for path in first], 8)], [""], sheet, grid=False)
+            first = sorted((folder / "images").iterdir())[:SHEET]
+            save([contact_sheet([Image.open(path) for path in first], 8)], [""], sheet, grid=False)
 
 
 @app.command()

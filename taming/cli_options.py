@@ -6,7 +6,10 @@ called with. Knows no command.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +17,6 @@ from typer import Argument, Option
 
 if TYPE_CHECKING:
     from PIL import Image
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Words = Annotated[
     list[str] | None,
@@ -27,31 +28,73 @@ Words = Annotated[
 Model = Annotated[str, Option("--model", "-m", help="Run directory, checkpoint, or 'bundled'.")]
 
 
-def usable_device(name: str) -> str:
-    """`auto` is the graphics card if there is one; ValueError where a device cannot be used."""
-    import torch
+def check_device(name: str) -> str:
+    """Refuses one that is not there before anything is read."""
+    from taming.loading import usable_device
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device '{name}' cannot be used here ({reason}); try cpu") from error
-    return name
+    return usable_device(name)
 
 
 def folder_or_png(out: Path | None) -> Path | None:
     """Refuses other formats before anything is painted."""
+    from taming.data.pictures import SUFFIXES
     from taming.provenance import check_is_png
 
-    if out is not None and out.suffix.lower() in PICTURE_SUFFIXES:
+    if out is not None and out.suffix.lower() in SUFFIXES:
         check_is_png(out)
     return out
 
 
+def only_png(out: Path | None) -> Path | None:
+    """Refuses other formats and folders."""
+    from taming.provenance import check_is_png
+
+    if out is not None:
+        check_is_png(out)
+    return out
+
+
+def is_file(out: Path) -> bool:
+    """Whether `--out` names one file; else it is a folder."""
+    return out.suffix.lower() == ".png"
+
+
+@contextmanager
+def place_for(out: Path) -> Iterator[None]:
+    """Makes the folder of results, and takes away again what of it has stayed empty."""
+    folder = out.parent if is_file(out) else out
+    if is_file(out) and out.is_dir():
+        raise ValueError(f"{out} is a folder; give the name of a file in it")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made ({error.strerror}); give another place") from (
+            error
+        )
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{folder} cannot be written to; give another place")
+    try:
+        yield
+    finally:
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
+
+
+def saving(command: Callable[..., None]) -> Callable[..., None]:
+    """Makes the place that `--out` names before the command begins."""
+
+    @functools.wraps(command)
+    def run(**words: Any) -> None:
+        with place_for(words["out"]):
+            command(**words)
+
+    return run
+
+
 Device = Annotated[
-    str, Option(help="cpu, cuda, cuda:1, mps; auto: cuda or cpu.", callback=usable_device)
+    str, Option(help="cpu, cuda, cuda:1, mps; auto: cuda or cpu.", callback=check_device)
 ]
 Precision = Annotated[str, Option(help="float32, or bf16, int8: faster, other rounding.")]
 Out = Annotated[
@@ -66,7 +109,13 @@ WindowRule = Annotated[
         help="How published models paint pictures larger than trained: well, or fast.",
     ),
 ]
-Grid = Annotated[bool, Option("--grid", help="All pictures side by side in one file.")]
+Grid = Annotated[
+    bool,
+    Option(
+        "--grid",
+        help="All pictures side by side in one file; pictures saved alone say how they were made.",
+    ),
+]
 
 _panel: dict[str, Any] = {"rich_help_panel": "Conditions, in any combination"}
 
@@ -86,13 +135,45 @@ def conditions(
     edges: Annotated[Path | None, Option(help="A line drawing.", **_panel)] = None,
     lowres: Annotated[Path | None, Option(help="A small picture.", **_panel)] = None,
     known: Annotated[
-        Path | None, Option(help="A picture to complete; needs --mask.", **_panel)
+        Path | None,
+        Option(help="A picture to complete, with --mask or transparent in the hole.", **_panel),
     ] = None,
     mask: Annotated[Path | None, Option(help="White where it is kept.", **_panel)] = None,
 ) -> dict[str, Any]:
     """Conditions as keywords of the pipeline; what is not given is not passed on."""
-    given = dict(locals())
-    return {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in locals().items() if value is not None}
+    if "mask" in given:
+        if "known" not in given:
+            raise ValueError("--mask says what stays of a picture; give the picture as --known")
+        given["known"] = (given["known"], given.pop("mask"))
+    return given
+
+
+def conditions_beside_image(*refused: str) -> Callable[..., dict[str, Any]]:
+    """`conditions` of a command whose picture is IMAGE: without `known` and these others.
+
+    The help leaves them out; giving one is an error that says why. A mask is that of the picture.
+    """
+    absent = ("known", *refused)
+
+    def group(**words: Any) -> dict[str, Any]:
+        given = {name: value for name, value in words.items() if value is not None}
+        for name in absent:
+            if name in given:
+                raise ValueError(
+                    f"--{name} {given[name]}: this command takes its picture as IMAGE, and no "
+                    f"--{name}; leave it out"
+                )
+        return given
+
+    parameters = [
+        parameter.replace(annotation=Annotated[Path | None, Option(hidden=True)])
+        if parameter.name in absent
+        else parameter
+        for parameter in inspect.signature(conditions).parameters.values()
+    ]
+    vars(group)["__signature__"] = inspect.Signature(parameters)
+    return group
 
 
 def sampling(
@@ -158,7 +239,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_seeds(text: str, what: str = "seeds") -> list[int]:
-    """'7', '0-3' or '0,5,8-11' -> numbers in the order written."""
+    """'7', '0-3' or '0,5,8-11' -> numbers in the order written, each of them once."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -168,6 +249,9 @@ def parse_seeds(text: str, what: str = "seeds") -> list[int]:
                 f"{what} '{text}': give numbers and ranges, such as 7 or 0-3 or 0,5,8-11"
             )
         seeds.extend(range(int(ends[0]), int(ends[1]) + 1))
+    ((commonest, count),) = Counter(seeds).most_common(1)
+    if count > 1:
+        raise ValueError(f"{what} '{text}': {commonest} stands there twice; give each number once")
     return seeds
 
 
@@ -184,6 +268,18 @@ def parse_guidance(text: str) -> float | dict[str, float]:
         ) from None
 
 
+def check_stems(files: Sequence[Path]) -> None:
+    """ValueError where pictures of two files would be saved under one name."""
+    first: dict[str, Path] = {}
+    for file in files:
+        if file.stem in first:
+            raise ValueError(
+                f"{first[file.stem]} and {file} would be saved under one name, {file.stem}; rename "
+                f"one of them"
+            )
+        first[file.stem] = file
+
+
 def save(
     images: "Sequence[Image.Image]", names: Sequence[int | str], out: Path, grid: bool
 ) -> None:
@@ -192,16 +288,14 @@ def save(
     from taming.worlds import contact_sheet
 
     words = [f"{name:04d}" if isinstance(name, int) else name for name in names]
-    to_file = out.suffix.lower() in PICTURE_SUFFIXES
     if grid:
-        files = [out if to_file else out / "grid.png"]
+        files = [out if is_file(out) else out / "grid.png"]
         images = [contact_sheet(images, columns=4)]
-    elif not to_file:
+    elif not is_file(out):
         files = [out / f"{word}.png" for word in words]
     elif len(images) == 1:
         files = [out]
     else:
         files = [out.with_stem(f"{out.stem}-{word}") for word in words]
     for image, file in zip(images, files, strict=True):
-        file.parent.mkdir(parents=True, exist_ok=True)
         print(save_png(image, file))

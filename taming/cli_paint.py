@@ -12,18 +12,21 @@ from typer import Argument, Option
 
 import taming
 from taming.cli_options import (
-    PICTURE_SUFFIXES,
     Device,
     Grid,
     Model,
     Out,
     Precision,
     WindowRule,
+    check_stems,
     conditions,
+    conditions_beside_image,
+    is_file,
     parse_seeds,
     parse_size,
     sampling,
     save,
+    saving,
     taking,
 )
 from taming.console import progress_bar
@@ -38,6 +41,7 @@ app = typer.Typer()  # its commands are merged into those of cli.py
 
 
 @app.command()
+@saving
 @taking(sampling, conditions)
 def paint(
     settings: dict[str, Any],
@@ -45,7 +49,12 @@ def paint(
     device: Device = "auto",
     precision: Precision = "float32",
     size: Annotated[
-        str | None, Option(metavar="HxW", help="Height x width, or as trained.")
+        str | None,
+        Option(
+            metavar="HxW",
+            help="Height x width; else the shape of the first map, at the scale trained on (of a "
+            "small picture, 2 to 8 times its size); without a map, as trained.",
+        ),
     ] = None,
     window: WindowRule = None,
     out: Out = Path("painted"),
@@ -61,18 +70,12 @@ def paint(
           --seeds 0-3 --guidance 3 --grid --out streets.png
       taming paint --model published/cin --class 5,12 --seeds 0-49 --top-k 250 --out classes/
     """
-    if ("known" in settings) != ("mask" in settings):
-        raise ValueError(
-            "--known and --mask go together: a picture, and a mask white where it stays"
-        )
-    if "mask" in settings:
-        settings["known"] = (settings["known"], settings.pop("mask"))
     if window is not None:
         settings["window"] = window
     shape = None if size is None else parse_size(size)
     pipeline = taming.load(model, device=device, precision=precision)
-    jobs = paint_jobs(settings, numbered_classes=is_published(pipeline))
-    if len(jobs) > 1 and not grid and out.suffix.lower() in PICTURE_SUFFIXES:
+    jobs = paint_jobs(settings, numbered_classes=is_published(pipeline), grid=grid)
+    if len(jobs) > 1 and not grid and is_file(out):
         raise ValueError(f"{out} is one file for several pictures; give a folder, or --grid")
     page: list[Image.Image] = []
     with progress_bar("painting") as progress:
@@ -93,7 +96,7 @@ def paint(
 Job = tuple[Sequence[int | str], dict[str, Any]]  # names of pictures, and what `paint` is told
 
 
-def paint_jobs(settings: dict[str, Any], numbered_classes: bool) -> list[Job]:
+def paint_jobs(settings: dict[str, Any], numbered_classes: bool, grid: bool) -> list[Job]:
     """One call of `paint` for each file of a folder, or for each class; else one."""
     folders = [name for name, value in settings.items() if isinstance(value, Path)]
     folders = [name for name in folders if settings[name].is_dir()]
@@ -106,6 +109,8 @@ def paint_jobs(settings: dict[str, Any], numbered_classes: bool) -> list[Job]:
         files = sorted(path for path in settings[name].iterdir() if is_map(path, name))
         if not files:
             raise ValueError(f"{settings[name]} holds no maps to paint from")
+        if not grid:
+            check_stems(files)
         each = [(f"{path.stem}-", {name: path}) for path in files]
     elif numbered_classes and "class_label" in settings:
         classes = parse_seeds(settings["class_label"], "classes")
@@ -120,11 +125,15 @@ def paint_jobs(settings: dict[str, Any], numbered_classes: bool) -> list[Job]:
 
 def is_map(path: Path, condition: str) -> bool:
     """Whether a condition is read from such files; tables of names may lie beside maps."""
-    suffixes = {"pose": (".json",), "boxes": (".json",)}.get(condition, (*PICTURE_SUFFIXES, ".npy"))
-    return path.suffix.lower() in suffixes and path.is_file()
+    from taming.data.pictures import SUFFIXES
+
+    suffixes = {"pose": (".json",), "boxes": (".json",)}.get(condition, (*SUFFIXES, ".npy"))
+    is_hidden = path.name.startswith(".")
+    return path.suffix.lower() in suffixes and path.is_file() and not is_hidden
 
 
 @app.command()
+@saving
 @taking(sampling)
 def scenes(
     settings: dict[str, Any],
@@ -170,11 +179,13 @@ def scenes(
 
 
 @app.command()
-@taking(sampling, conditions)
+@saving
+@taking(sampling, conditions_beside_image())
 def complete(
     settings: dict[str, Any],
     image: Annotated[
-        Path, Argument(metavar="IMAGE", help="The picture; --mask is white where it stays.")
+        Path,
+        Argument(metavar="IMAGE", help="The picture, with --mask or transparent in the hole."),
     ],
     model: Model = "bundled",
     half: Annotated[bool, Option("--half", help="Keep the upper half; instead of --mask.")] = False,
@@ -195,9 +206,16 @@ def complete(
           --seeds 0-7 --out completed/
       taming complete photo.png --half --model published/faceshq --seeds 0-7
     """
-    if "known" in settings or ("mask" in settings) == half:
+    from taming.cond_stage.known import has_hole, upper_half
+
+    if half and "mask" in settings:
+        raise ValueError("--mask and --half both say what is kept; give one of them")
+    if half:
+        settings["mask"] = upper_half(image)
+    elif "mask" not in settings and not has_hole(image):
         raise ValueError(
-            "complete takes the picture as IMAGE, and --mask with white where it is kept, or --half"
+            f"{image} has no transparent part to be filled; give --mask with white where it is "
+            f"kept, or --half"
         )
     if window is not None:
         settings["window"] = window
@@ -209,7 +227,8 @@ def complete(
 
 
 @app.command()
-@taking(sampling, conditions)
+@saving
+@taking(sampling, conditions_beside_image("lowres", "mask"))
 def upscale(
     settings: dict[str, Any],
     image: Annotated[Path, Argument(metavar="IMAGE", help="The small picture.")],
@@ -233,6 +252,7 @@ def upscale(
 
 
 @app.command()
+@saving
 def reconstruct(
     pictures: Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures.")],
     model: Model = "bundled",
@@ -247,12 +267,15 @@ def reconstruct(
     Example:
       taming reconstruct photo1.jpg photo2.jpg --model runs/tokenizer --out back/
     """
+    if not grid:
+        check_stems(pictures)
     images = taming.load(model, device=device, precision=precision).reconstruct(pictures)
     save(images, [picture.stem for picture in pictures], out, grid)
 
 
 @app.command()
-@taking(sampling, conditions)
+@saving
+@taking(sampling, conditions_beside_image("mask"))
 def vary(
     settings: dict[str, Any],
     image: Annotated[Path, Argument(metavar="IMAGE", help="The picture.")],
@@ -284,6 +307,7 @@ def vary(
 
 
 @app.command()
+@saving
 @taking(conditions)
 def repaint(
     settings: dict[str, Any],

@@ -50,7 +50,7 @@ def load(
     what: str | Path,
     *,
     config: str | Path | None = None,  # where it does not lie beside the weights
-    device: str = "cpu",
+    device: str = "cpu",  # or cuda, cuda:1, mps; auto: cuda or cpu
     precision: str = "float32",
 ) -> Pipeline | PrefixPipeline:
     """A pipeline from "bundled", a run directory, a file of weights, or a hub id "owner/name".
@@ -61,11 +61,24 @@ def load(
     """
     if precision not in PRECISIONS:
         raise ValueError(f'precision is "{precision}"; give one of {", ".join(PRECISIONS)}')
+    chosen = torch.device(usable_device(device))
     found = find(what, config)
-    model = lighten(load_model(found), precision, torch.device(device))
+    model = lighten(load_model(found), precision, chosen)
     if isinstance(model, Net2NetTransformer):
-        return PrefixPipeline(model, name=found.name)
-    return Pipeline(model, name=found.name)
+        return PrefixPipeline(model, name=found.name, precision=precision)
+    return Pipeline(model, name=found.name, precision=precision)
+
+
+def usable_device(name: str) -> str:
+    """`auto` is the graphics card if there is one; ValueError where a device cannot be used."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device '{name}' cannot be used here ({reason}); try cpu") from error
+    return name
 
 
 def lighten(model: Model, precision: str, device: torch.device) -> Model:

@@ -8,11 +8,13 @@ depends on its own seed and never on its neighbours. It knows no second stage an
 from __future__ import annotations
 
 import math
-import os
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,28 +25,54 @@ from torch import Tensor, nn
 
 from taming.checkpoint import tensor_hash
 from taming.cond_stage.holes import fill_hole, known_cells, meet_rim
-from taming.cond_stage.known import Known
+from taming.cond_stage.known import Known, has_hole, is_pair, upper_half
 from taming.cond_stage.sizes import Size
-from taming.cond_stage.sources import as_image, to_float
+from taming.cond_stage.sources import as_image, is_path, to_float
+from taming.data.pictures import orientation
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
-from taming.provenance import attach, describe_tensor, read_record, restore_tensor
+from taming.provenance import (
+    attach,
+    check_record,
+    describe_tensor,
+    read_record,
+    restore_tensor,
+)
 from taming.sampling import UNKNOWN
 from taming.transformer.prepared import shares_scales
 
 Progress = Callable[[int, int], None]  # done, in all
 
 PICTURES_AT_ONCE = 16
+LYING = (5, 6, 7, 8)  # orientations of EXIF whose sides change places when the picture is upright
 RIM_CELLS = 2.0  # how far behind the rim of a hole its colours are moved towards what was kept
+SPELT_HERE = {  # keywords of diffusers
+    "generator": "generator is seeds here, numbers",
+    "guidance_scale": "guidance_scale is guidance here",
+    "height": "height is size=(height, width) here",
+    "mask": "mask goes with its picture, known=(picture, mask)",
+    "negative_prompt": "negative_prompt has no counterpart here",
+    "num_images_per_prompt": "num_images_per_prompt is seeds here, one for each picture",
+    "num_inference_steps": "num_inference_steps is steps here",
+    "prompt": "prompt is text here",
+    "width": "width is size=(height, width) here",
+}
 
 
 class Painter(ABC):
     """A trained model, ready to paint. Make one with `taming.load`."""
 
-    def __init__(self, model: nn.Module, first_stage: VQModel, name: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        first_stage: VQModel,
+        name: str = "",
+        precision: str | None = None,  # that it was loaded in, where it was
+    ) -> None:
         self.model = model.eval()
         self.first_stage = first_stage
         self.name = name
+        self.precision = precision
         self._fingerprint: str | None = None
 
     @property
@@ -77,21 +105,18 @@ class Painter(ABC):
     ) -> list[Image.Image]:
         """The picture with everything outside the mask (white = keep) painted anew.
 
-        Without a mask the upper half is kept. Kept pixels come back exactly. Options are those of
-        `paint`. A size of None is that of the picture.
+        Without a mask, what is transparent is painted anew; of a picture without such a hole the
+        upper half is kept. Kept pixels come back exactly. Options are those of `paint`. A size of
+        None is that of the picture.
         """
-        own = as_image(image).shape[:2]
-        if mask is None:
-            mask = np.zeros(own, dtype=bool)
-            mask[: own[0] // 2] = True
-        return self.paint(known=(image, mask), size=size or own, **options)
+        known = _with_mask(image) if mask is None else (image, mask)
+        return self.paint(known=known, size=size or as_image(image).shape[:2], **options)
 
     def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
         """The picture `factor` times as large, whatever its size. Options are those of `paint`."""
         pixels = as_image(image)
         height, width = pixels.shape[:2]
-        cell = self.first_stage.downsample_factor
-        small = padded(pixels, cell // math.gcd(cell, factor))
+        small = self._for_enlargement(pixels, factor)
         size = (small.shape[0] * factor, small.shape[1] * factor)
         painted = self.paint(lowres=small, size=size, **options)
         return [cropped(picture, (height * factor, width * factor)) for picture in painted]
@@ -119,13 +144,20 @@ class Painter(ABC):
         Conditions that were too large to be kept in the file are to be given again.
         """
         record = read_record(source)
+        check_record(record, source)
+        theirs, ours = record.get("precision"), self.precision
+        if record["name"] == self.name and theirs and ours and theirs != ours:
+            raise ValueError(
+                f"{source} was painted in {theirs}, this model was loaded in {ours}; "
+                + ("leave precision out" if theirs == "float32" else f"load it in {theirs}")
+            )
         if record["model"] != self.fingerprint:
             raise ValueError(
                 f'{source} was painted by the model {record["model"][:12]} ("{record["name"]}"), '
                 f"this one is {self.fingerprint[:12]}; load that one"
             )
         settings = dict(record["settings"])
-        given, _ = self._read(conditions, tuple(settings["size"]))
+        given, _ = self._read(self._as_painted(conditions, record), tuple(settings["size"]))
         values = {
             name: given[name] if name in given else restore_tensor(kept, name)
             for name, kept in record["conditions"].items()
@@ -137,6 +169,26 @@ class Painter(ABC):
         codes = restore_tensor(record["codes"], "codes") if record["codes"] else None
         picture = self._paint(settings, values, codes, [record["seed"]], None)[0]
         return cropped(picture, record["crop"]) if "crop" in record else picture
+
+    def _as_painted(
+        self, conditions: Mapping[str, Any], record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Conditions given again, as `complete` and `upscale` hand them to `paint`."""
+        given = {name: source for name, source in conditions.items() if source is not None}
+        known = given.get("known")
+        is_value = isinstance(known, Tensor) and len(known) == 4
+        if known is not None and not is_value and not is_pair(known):
+            given["known"] = _with_mask(known)
+        if "lowres" in given and "crop" in record:
+            small = as_image(given["lowres"])
+            factor = max(1, round(record["crop"][0] / small.shape[0]))
+            given["lowres"] = self._for_enlargement(small, factor)
+        return given
+
+    def _for_enlargement(self, small: np.ndarray, factor: int) -> np.ndarray:
+        """A picture (H, W, 3), padded so that it becomes whole cells `factor` times as large."""
+        cell = self.first_stage.downsample_factor
+        return padded(small, cell // math.gcd(cell, factor))
 
     # ---- what a subclass says -------------------------------------------------------------------
 
@@ -216,6 +268,8 @@ class Painter(ABC):
                 "codes": None if codes is None else describe_tensor(codes),
                 "seed": seed,
             }
+            if self.precision is not None:
+                record["precision"] = self.precision
             pictures.append(attach(image, record))
         return pictures
 
@@ -250,6 +304,11 @@ def reach_of(first_stage: VQModel) -> float:
     return RIM_CELLS * first_stage.downsample_factor
 
 
+def _with_mask(image: Any) -> Any:
+    """A picture as `known` without a mask: its own transparency, else with its upper half kept."""
+    return image if has_hole(image) else (image, upper_half(image))
+
+
 def padded(pixels: np.ndarray, multiple: int) -> np.ndarray:
     """A picture (H, W, 3) whose last pixels are repeated until its sides are multiples of this."""
     below, beside = (-side % multiple for side in pixels.shape[:2])
@@ -271,18 +330,27 @@ def floats(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 def shape_of(source: Any) -> Size | None:
     """Height and width of a map as people hand it in, None where there is no telling."""
-    if isinstance(source, tuple | list) and len(source) == 2:
-        source = source[0]  # of a picture and its mask
+    whole: Any = source[0] if is_pair(source) else source  # of a picture and its mask
     try:
-        if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".npy"):
-            source = np.load(source, mmap_mode="r")
+        if is_path(whole) and Path(whole).suffix.lower() == ".npy":
+            whole = np.load(whole, mmap_mode="r")
         # Values do not matter here: a depth in metres is no picture, but has a shape.
-        shape = tuple(getattr(source, "shape", ())) or as_image(source).shape
-    except (ValueError, TypeError, OSError):
+        if is_path(whole) or isinstance(whole, Image.Image):
+            shape = _size_of_picture(whole)
+        else:
+            shape = np.shape(whole)
+    except (ValueError, TypeError, OSError, EOFError, Image.DecompressionBombError):
         return None
     planes = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[-1] not in (1, 3, 4)
     sides = shape[1:] if planes else shape[:2]
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 and min(sides) > 0 else None
+
+
+def _size_of_picture(source: Any) -> Size:
+    """Height and width of a Pillow picture or of a file of one, upright."""
+    with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as picture:
+        is_lying = orientation(picture) in LYING
+        return picture.size if is_lying else (picture.height, picture.width)
 
 
 def as_size(size: Size | int) -> Size:
@@ -293,10 +361,24 @@ def as_size(size: Size | int) -> Size:
 
 
 def as_seeds(seeds: int | Iterable[int]) -> list[int]:
-    listed = [seeds] if isinstance(seeds, int | Integral) else list(seeds)
-    if not listed:
+    try:
+        listed = [seeds] if isinstance(seeds, int | Integral) else seeds
+        numbers = [operator.index(seed) for seed in listed]
+    except TypeError:
+        raise ValueError(
+            f"seeds is {seeds!r}; give a whole number, or several, one for each picture"
+        ) from None
+    if not numbers:
         raise ValueError("no seeds were given; each picture needs one")
-    return [int(seed) for seed in listed]
+    for seed in numbers:
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed {seed} does not fit 64 bits; give a smaller number")
+    return numbers
+
+
+def spelt_otherwise(names: Iterable[str]) -> str:
+    """What keywords of diffusers are called here; nothing for other names."""
+    return "".join(f"; {SPELT_HERE[name]}" for name in names if name in SPELT_HERE)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

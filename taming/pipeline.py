@@ -10,6 +10,7 @@ painted in windows. It knows nothing of training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from taming.cond_stage.sizes import fitting_window
+from taming.cond_stage.sizes import fitting_window, stretch
 from taming.cond_stage.sources import as_image, resize, to_float
 from taming.first_stage.vqgan import VQModel
 from taming.painting import (
@@ -29,6 +30,7 @@ from taming.painting import (
     as_size,
     floats,
     shape_of,
+    spelt_otherwise,
 )
 from taming.sampling import UNKNOWN, Filters, Window, sample_windows, spread_orders
 from taming.transformer.decoder import Branch, Decoder, Guides
@@ -44,9 +46,14 @@ class Pipeline(Painter):
 
     model: MultiTaskTransformer | VQModel
 
-    def __init__(self, model: MultiTaskTransformer | VQModel, name: str = "") -> None:
+    def __init__(
+        self,
+        model: MultiTaskTransformer | VQModel,
+        name: str = "",
+        precision: str | None = None,  # that it was loaded in, where it was
+    ) -> None:
         first_stage = model if isinstance(model, VQModel) else model.first_stage_model
-        super().__init__(model, first_stage, name)
+        super().__init__(model, first_stage, name, precision)
 
     @property
     def conditions(self) -> list[str]:
@@ -174,7 +181,7 @@ class Pipeline(Painter):
         if strangers:
             raise ValueError(
                 f"this model does not paint from {', '.join(strangers)}; it was trained with "
-                f"{', '.join(model.conditions) or 'no conditions'}"
+                f"{', '.join(model.conditions) or 'no conditions'}{spelt_otherwise(strangers)}"
             )
         shape = self._fitting_size(given) if size is None else as_size(size)
         self.grid(shape)  # refuses a size that is no multiple of the factor
@@ -182,15 +189,31 @@ class Pipeline(Painter):
         return read, shape
 
     def _fitting_size(self, given: Mapping[str, Any]) -> Size:
-        """The shape of the first map given, at the scale trained on; else the trained size."""
+        """The shape of the first map of the model's, at the scale trained on; else a trained size.
+
+        ValueError where another map differs from it in shape by more than a cell of that size.
+        """
         model = self._second_stage()
-        for name, source in given.items():
+        shapes: dict[str, Size] = {}
+        for name in [name for name in model.conditions if name in given]:
             blank = model.conditions[name].blank(model.sizes[0])
-            shape = shape_of(source) if blank.shape[-2:] == model.sizes[0] else None
+            shape = shape_of(given[name]) if blank.shape[-2:] == model.sizes[0] else None
             if shape is not None:  # a sentence, a class, a list of joints: these have no shape
-                condition = model.conditions[name]
-                return condition.fitting_size(shape, model.sizes, model.downsample_factor)
-        return model.sizes[0]
+                shapes[name] = shape
+        if not shapes:
+            return model.sizes[0]
+        first, *others = shapes
+        fitting = model.conditions[first].fitting_size
+        size = fitting(shapes[first], model.sizes, model.downsample_factor)
+        for name in others:
+            away = stretch(shapes[name], shapes[first])
+            if away > math.log1p(model.downsample_factor / max(size)):
+                (height, width), (its_height, its_width) = shapes[first], shapes[name]
+                raise ValueError(
+                    f"{first} is {height}x{width}, {name} {its_height}x{its_width}, of another "
+                    f"shape; give size, to which both are stretched, or crop one of them"
+                )
+        return size
 
     def _draw(
         self,
@@ -259,6 +282,9 @@ def _settings(
     """What decides a picture besides model, conditions and seed; plain enough for JSON."""
     numbers = {"steps": steps, "top_k": top_k}
     shares = {"temperature": temperature, "top_p": top_p, "share": share}
+    scales = guidance.values() if isinstance(guidance, Mapping) else [guidance]
+    if not all(math.isfinite(scale) for scale in scales):
+        raise ValueError(f"guidance is {guidance}; give finite numbers, 1 follows as trained")
     return {
         "size": [int(side) for side in size],
         "guidance": floats(guidance) if isinstance(guidance, Mapping) else float(guidance),

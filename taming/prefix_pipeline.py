@@ -35,6 +35,7 @@ from taming.painting import (
     as_size,
     floats,
     shape_of,
+    spelt_otherwise,
 )
 from taming.sampling import UNKNOWN, Filters, Window, WindowRule, published_visits, sample_sequence
 from taming.transformer.gpt_decoder import PreparedGPT
@@ -54,8 +55,9 @@ class PrefixPipeline(Painter):
         model: Net2NetTransformer,
         name: str = "",
         sizes: Sequence[Size] = (),  # H x W trained on; else the first stage's own, a square
+        precision: str | None = None,  # that it was loaded in, where it was
     ) -> None:
-        super().__init__(model, model.first_stage_model, name)
+        super().__init__(model, model.first_stage_model, name, precision)
         side = self.first_stage.config.resolution
         self.sizes = [as_size(size) for size in sizes] or [(side, side)]
         self._prepared: PreparedGPT | None = None
@@ -108,6 +110,13 @@ class PrefixPipeline(Painter):
             pictures += self._paint(settings, values, None, listed, report)
         return pictures
 
+    def vary(self, image: Any, share: float = 0.5, **options: Any) -> list[Image.Image]:
+        """ValueError: this model cannot."""
+        raise ValueError(
+            "this model paints in one order and cannot paint a share of the codes, spread over the "
+            f"picture, anew; {ANY_ORDER}"
+        )
+
     def draw_boxes(self, boxes: Any, size: Size | int | None = None) -> Image.Image:
         """What is where in a scene as `paint` takes it, with the names of things."""
         key, vocabulary = self.model.cond_stage_key, self.model.transformer.config.vocab_size
@@ -123,7 +132,7 @@ class PrefixPipeline(Painter):
             fits = [max(1, round(side / factor)) * factor for side in size]
             raise ValueError(
                 f"size {size[0]}x{size[1]} is no multiple of {factor}; the nearest that is: "
-                f"{fits[0]}x{fits[1]}"
+                f"size={tuple(fits)}, in a terminal --size {fits[0]}x{fits[1]}"
             )
         window = self._window((height, width))
         if height < window[0] or width < window[1]:
@@ -155,7 +164,7 @@ class PrefixPipeline(Painter):
         if strangers:
             raise ValueError(
                 f"this model does not paint from {', '.join(strangers)}; it takes "
-                f"{', '.join(self.conditions)}; for more, {ANY_ORDER}"
+                f"{', '.join(self.conditions)}{spelt_otherwise(strangers)}; for more, {ANY_ORDER}"
             )
         if size is not None:
             shape = as_size(size)

@@ -24,6 +24,7 @@ from torch import Tensor
 from taming.checkpoint import atomic_write
 
 KEY = "taming"
+ENTRIES = ("name", "model", "settings", "conditions", "codes", "seed")  # to paint again from
 LARGEST_CONDITION = 1_000_000  # bytes, compressed
 PIECE = 1 << 19  # characters of one text chunk; Pillow opens no PNG with a chunk over 1 MB
 
@@ -91,11 +92,25 @@ def read_record(source: str | Path | Image.Image) -> dict[str, Any]:
             image.load()
             text = _joined(image)
     if text is None:
-        raise ValueError(f"{source} does not say how it was made; it was not saved by save_png")
+        raise ValueError(
+            f"{source} does not say how it was made; pages of many pictures (--grid) and what "
+            f"other programs saved do not, give a picture that was saved alone"
+        )
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{source}: what it says of how it was made is damaged") from error
+
+
+def check_record(record: Any, source: Any) -> None:
+    """ValueError unless a record holds what a picture is painted again from."""
+    entries = record if isinstance(record, Mapping) else {}
+    missing = [entry for entry in ENTRIES if entry not in entries]
+    if missing or "size" not in entries["settings"]:
+        raise ValueError(
+            f'{source}: its text "{KEY}" does not hold {", ".join(missing) or "a size"}; it was '
+            f"written by another program, give a picture that was painted here"
+        )
 
 
 def _entry(number: int) -> str:

@@ -12,25 +12,12 @@ from typer.testing import CliRunner
 
 import taming
 from taming import cli
-from taming.cli_options import parse_guidance, parse_seeds, parse_size, usable_device
+from taming.cli_options import parse_guidance, parse_seeds, parse_size
+from taming.loading import usable_device
+from tests.command_line import FakePipeline, run, spoken
 
 COMMANDS = ["train", "encode", "paint", "complete", "upscale", "reconstruct", "worlds", "convert"]
 COMMANDS += ["scenes", "annotate", "evaluate", "vary", "repaint"]
-
-
-class FakePipeline:
-    """Remembers each call and answers with one grey picture a seed."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        def method(*values: Any, **settings: Any) -> list[Image.Image]:
-            self.calls.append((name, values, settings))
-            number = len(settings["seeds"]) if "seeds" in settings else len(values[0])
-            return [Image.new("RGB", (4, 6), (40 * i, 0, 0)) for i in range(number)]
-
-        return method
 
 
 @pytest.fixture
@@ -38,19 +25,6 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     monkeypatch.setitem(taming.__dict__, "load", lambda model, **options: fake)
     return fake
-
-
-def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    return int(ended.value.code or 0)
-
-
-def spoken(capsys: pytest.CaptureFixture[str]) -> str:
-    text = capsys.readouterr().err
-    assert "Traceback" not in text
-    assert len(text.strip().splitlines()) == 1
-    return text
 
 
 @pytest.mark.parametrize("command", COMMANDS)

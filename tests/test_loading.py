@@ -222,3 +222,15 @@ def test_unknown_precisions_are_refused(folder: Path) -> None:
 
 def test_written_configs_read_back(folder: Path, second_stage) -> None:
     assert plain(load_config(folder / "config.yaml"))["model"] == second_stage()
+
+
+def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
+    """It was an AssertionError without a word of what to do."""
+    for device in ("abacus", "cuda:7"):
+        with pytest.raises(ValueError, match=f"device '{device}' cannot be used here .*; try cpu"):
+            taming.load(folder, device=device)
+
+
+def test_a_pipeline_knows_the_precision_it_was_loaded_in(folder: Path) -> None:
+    assert taming.load(folder).precision == "float32"
+    assert taming.load(folder, precision="bf16").precision == "bf16"

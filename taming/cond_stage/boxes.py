@@ -80,7 +80,7 @@ class Boxes(PrefixCondition):
                 f"knows; {nearest(name, self.names)}"
             )
         corners = (x, y, x + width, y + height)
-        if not (width > 0 and height > 0 and min(corners) >= -0.001 and max(corners) <= 1.001):
+        if not (width > 0 and height > 0 and all(-0.001 <= at <= 1.001 for at in corners)):
             raise ValueError(f"{what}: box {entry['bbox']} of '{name}' is not inside; give {FORM}")
         return (*corners, float(spelt.index(normalised(name))))
 

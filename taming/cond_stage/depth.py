@@ -6,6 +6,7 @@ in metres is turned into the same quantity. One far or near outlier does not fla
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import ramp
-from taming.cond_stage.sources import describe, is_path
+from taming.cond_stage.sources import as_array, describe, is_path, open_picture
 from taming.data.annotations import DepthTable, normalised_depth, read_depth
 
 Kind = Literal["inverse", "metric"]
@@ -34,7 +35,8 @@ class Depth(ControlCondition):
         """8- or 16-bit picture, `.npy`, array or tensor; `kind` is "inverse" or "metric".
 
         Without `kind`, a `depth.json` beside the file or in the folder above says what its numbers
-        mean; else they are inverse, as estimators give them and painters draw them: light is near.
+        mean, also those of a picture opened from it and not changed since; else they are inverse,
+        as estimators give them and painters draw them: light is near.
         """
         return torch.from_numpy(normalised_depth(read_inverse(source, size, kind).numpy()))
 
@@ -54,6 +56,8 @@ def read_inverse(source: Any, size: Size, kind: Kind | None = None) -> Tensor:
     """Inverse depth at a size, float32 (1, H, W), in the units of the source."""
     if kind not in (None, "inverse", "metric"):
         raise ValueError(f"depth kind '{kind}' is unknown; write 'inverse' or 'metric'")
+    if kind is None and _is_as_stored(source):
+        source = source.filename
     if is_path(source):
         inverse = read_depth(source, None if kind is None else DepthTable(kind))
     else:
@@ -64,6 +68,14 @@ def read_inverse(source: Any, size: Size, kind: Kind | None = None) -> Tensor:
     return plane[0]
 
 
+def _is_as_stored(source: Any) -> bool:
+    """Whether it is a picture that Pillow opened from a file and nobody has changed."""
+    name = getattr(source, "filename", None)
+    if not isinstance(source, Image.Image) or not name or not Path(name).is_file():
+        return False
+    return bool(open_picture(name).tobytes() == source.tobytes())
+
+
 def _from_array(source: Any, kind: Kind) -> np.ndarray:
     """Inverse depth (H, W) of a picture, array or tensor."""
     if isinstance(source, Image.Image):
@@ -72,7 +84,7 @@ def _from_array(source: Any, kind: Kind) -> np.ndarray:
         if array.ndim == 3 and np.ptp(array.astype(np.int32), axis=-1).max() <= 2:
             array = array[..., 0]  # grey, saved as colour
     else:
-        array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
+        array = as_array(source) if isinstance(source, Tensor) else np.asarray(source)
     array = array.squeeze()
     if array.ndim != 2 or array.dtype.kind not in "uif":
         raise ValueError(f"{describe(source)} is no depth map; give numbers of shape (H, W)")

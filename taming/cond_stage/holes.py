@@ -27,7 +27,7 @@ def check_mask(mask: Tensor, what: str = "the mask") -> None:
     if share >= 1.0:
         raise ValueError(f"{what} keeps the whole picture; paint black what is to be made anew")
     if share <= 0.0:
-        raise ValueError(f"{what} keeps nothing; paint white what is to stay, or leave it out")
+        raise ValueError(f"{what} keeps nothing; paint white what is to stay")
 
 
 def fill_hole(image: Tensor, mask: Tensor) -> Tensor:

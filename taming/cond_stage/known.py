@@ -20,10 +20,14 @@ from taming.cond_stage.sources import (
     as_alpha,
     as_image,
     describe,
+    is_path,
+    open_picture,
     resize,
     to_float,
     to_pixels,
 )
+
+FAINT = 16  # how far planes may differ that were grey before they were a JPEG
 
 
 class Known(ControlCondition):
@@ -81,10 +85,10 @@ def read_known(source: Any, size: Size) -> Tensor:
         image, mask = value[:3], value[3] > 0.5
         check_mask(mask)
         return Known.join(image, mask)
-    if isinstance(source, Sequence) and not isinstance(source, str) and len(source) == 2:
+    if is_pair(source):
         picture, stencil = source
-        kept = torch.from_numpy(as_image(stencil)[..., 1] >= 128)
         what = f"the mask {describe(stencil)}"
+        kept = torch.from_numpy(_grey(as_image(stencil), what) >= 128)
     else:
         picture = source
         kept = torch.from_numpy(as_alpha(source) >= 128)
@@ -99,6 +103,43 @@ def read_known(source: Any, size: Size) -> Tensor:
     mask = shrink_mask(kept, size)
     check_mask(mask, f"{what}, at {size[0]}x{size[1]},")
     return Known.join(resize(image, size), mask)
+
+
+def _grey(stencil: np.ndarray, what: str) -> np.ndarray:
+    """The one plane of a mask (H, W, 3); ValueError where it is no mask."""
+    spread = np.ptp(stencil.astype(np.int16), axis=-1).max()
+    if spread > FAINT:
+        raise ValueError(
+            f"{what} has colours; a mask is white where the picture stays and black where it is "
+            f"made anew"
+        )
+    if stencil.max() == 1:
+        raise ValueError(
+            f"{what} holds 0 and 1; white, where the picture stays, is 255: multiply it by 255"
+        )
+    return stencil[..., 1]
+
+
+def is_pair(source: Any) -> bool:
+    """Whether it is a picture with its mask."""
+    return isinstance(source, Sequence) and not isinstance(source, str) and len(source) == 2
+
+
+def has_hole(picture: Any) -> bool:
+    """Whether a picture says itself what is kept: where it is transparent, something is to come."""
+    opened = open_picture(picture) if is_path(picture) else picture
+    try:
+        return bool((as_alpha(opened) < 128).any())
+    except ValueError:
+        return False
+
+
+def upper_half(picture: Any) -> np.ndarray:
+    """The mask bool (H, W) that keeps the upper half of a picture."""
+    height, width = as_image(picture).shape[:2]
+    mask = np.zeros((height, width), dtype=bool)
+    mask[: height // 2] = True
+    return mask
 
 
 def shrink_mask(mask: Tensor, size: Size) -> Tensor:

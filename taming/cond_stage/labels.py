@@ -18,8 +18,14 @@ from torch import Tensor, nn
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import distinct_colours
-from taming.cond_stage.sources import describe, is_path
-from taming.data.annotations import LabelReader, LabelTable, ids_of_colours, read_labels
+from taming.cond_stage.sources import as_array, describe, is_path
+from taming.data.annotations import (
+    LabelReader,
+    LabelTable,
+    ids_of_colours,
+    read_labels,
+    table_of,
+)
 from taming.data.batch import VOID
 
 CHANNELS = 16  # of the vector that stands for a label
@@ -65,7 +71,7 @@ class Labels(ControlCondition):
         return fit_ids(ids_from_array(source, len(self.names), palette), size)
 
     def _from_file(self, path: Path) -> np.ndarray:
-        if any((folder / "label_names.json").is_file() for folder in list(path.parents)[:2]):
+        if table_of(path, "label_names.json") is not None:
             return read_labels(path, self.names)
         table = LabelTable(
             dict(enumerate(self.names)),
@@ -102,7 +108,7 @@ def ids_from_array(source: Any, count: int, palette: np.ndarray | None = None) -
     """
     if isinstance(source, Image.Image) and "A" in source.getbands():
         source = source.convert("RGB" if source.mode == "RGBA" else "L")
-    array = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
+    array = as_array(source) if isinstance(source, Tensor) else np.asarray(source)
     if array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8:
         if np.ptp(array, axis=-1).any() and palette is not None:
             return ids_of_colours(array, palette, np.arange(count), describe(source))

@@ -122,7 +122,10 @@ def _from_coco(source: Any) -> tuple[np.ndarray, Size]:
             path = Path(folder, "keypoints.json")
             path.write_text(json.dumps(source), encoding="utf-8")
             return _of_picture(People(path), "")
-    path, _, wanted = str(source).partition("#")
+    whole = Path(source)
+    if whole.is_file() or "#" not in str(source):
+        return _of_picture(People(whole), "")
+    path, _, wanted = str(source).rpartition("#")
     return _of_picture(People(Path(path)), wanted)
 
 

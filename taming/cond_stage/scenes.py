@@ -11,6 +11,7 @@ COCO's by their ids as words, sorted, without "other"; a list by its order. Know
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from taming.cond_stage.boxes import (
 from taming.cond_stage.sources import describe, is_path
 from taming.config import nearest
 from taming.data.annotations import read_json
+from taming.data.coco_entries import entries_of, is_id, is_number
 from taming.data.formats.coco import (
     load_annotations,
     load_categories,
@@ -34,6 +36,8 @@ from taming.data.formats.coco import (
 from taming.data.objects import FULL_CROP, Annotation, BoundingBox
 
 MAX_OBJECTS = 30  # of the published scene models, so that their condition has 92 tokens
+BOX = '{"category": "tree", "bbox": [x, y, width, height]}, parts of the picture, 0..1'
+BY_HAND = '{"categories": ["person", "tree"], "boxes": [{"category": ..., "bbox": [x, y, w, h]}]}'
 MIN_AREA = 1e-5  # of the picture; smaller objects were left out in training
 
 
@@ -63,13 +67,7 @@ def read_scenes(source: Any) -> Scenes:
     if len(files) == 1 and isinstance(files[0], Mapping) and "boxes" in files[0]:
         return _by_hand(files[0], what)
     for entries, each in zip(files, source, strict=True):
-        keys = ("images", "annotations", "categories")
-        missing = [key for key in keys if not isinstance(entries, Mapping) or key not in entries]
-        if missing:
-            raise ValueError(
-                f"{describe(each)} has no {' and no '.join(missing)}; give COCO annotations, or "
-                '{"categories": [...], "boxes": [{"category": ..., "bbox": [x, y, w, h]}]}'
-            )
+        _check_coco(entries, describe(each))
     return _coco(files, what)
 
 
@@ -104,28 +102,52 @@ def scene_builder(
 
 
 def _by_hand(entries: Mapping[str, Any], what: str) -> Scenes:
-    names = [str(name) for name in entries.get("categories") or []]
-    if not names:
-        raise ValueError(f"{what} has no categories; list the names, in the order of the model")
-    objects = []
-    for entry in entries["boxes"]:
-        category, bbox = entry.get("category"), entry.get("bbox")
-        if category in names:
-            category = names.index(category)
-        if isinstance(category, str):
+    names = entries.get("categories")
+    if not isinstance(names, list | tuple) or not names or not all(map(_is_word, names)):
+        raise ValueError(
+            f"{what} has no categories; list the names, in the order of the model, as in {BY_HAND}"
+        )
+    boxes = entries_of(entries["boxes"], "boxes", what, BOX, _is_box)
+    stem = Path(what).stem if what.endswith(".json") else "scene"
+    return Scenes(
+        list(names), [Scene(stem, [_drawn(each, names, what) for each in boxes], FULL_CROP)]
+    )
+
+
+def _drawn(entry: Mapping[str, Any], names: Sequence[str], what: str) -> Annotation:
+    """A box by hand; its category is a name or a number."""
+    category, (x, y, width, height) = entry["category"], entry["bbox"]
+    if _is_word(category):
+        if category not in names:
             raise ValueError(
                 f"{what}: category '{category}' is unknown; {nearest(category, names)}"
             )
-        is_box = isinstance(bbox, list | tuple) and len(bbox) == 4
-        if not is_box or not all(0 <= float(at) <= 1 for at in bbox):
-            raise ValueError(
-                f"{what}: a bbox is {bbox}; give [left, top, width, height] as parts, 0 to 1"
-            )
-        if not isinstance(category, int) or not 0 <= category < len(names):
-            raise ValueError(f"{what}: category {category} is none of the {len(names)}")
-        objects.append(_annotation(category, bbox))
-    stem = Path(what).stem if what.endswith(".json") else "scene"
-    return Scenes(names, [Scene(stem, objects, FULL_CROP)])
+        category = names.index(category)
+    if not 0 <= category < len(names):
+        raise ValueError(f"{what}: category {category} is none of the {len(names)}")
+    corners = (x, y, x + width, y + height)
+    if not (width > 0 and height > 0 and all(-0.001 <= at <= 1.001 for at in corners)):
+        raise ValueError(f"{what}: box {entry['bbox']} is not inside the picture; give {BOX}")
+    left, top = max(x, 0.0), max(y, 0.0)
+    return _annotation(category, (left, top, min(width, 1 - left), min(height, 1 - top)))
+
+
+def _check_coco(entries: Any, what: str) -> None:
+    forms = {
+        "categories": ('{"id": 1, "name": "person"}', _is_category),
+        "images": ('{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}', _is_picture),
+        "annotations": (
+            '{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height]}, in pixels',
+            _is_object,
+        ),
+    }
+    missing = [key for key in forms if not isinstance(entries, Mapping) or key not in entries]
+    if missing:
+        raise ValueError(
+            f"{what} has no {' and no '.join(missing)}; give COCO annotations, or {BY_HAND}"
+        )
+    for key, (form, fits) in forms.items():
+        entries_of(entries[key], key, what, form, fits)
 
 
 def _coco(files: Sequence[Mapping[str, Any]], what: str) -> Scenes:
@@ -144,7 +166,44 @@ def _coco(files: Sequence[Mapping[str, Any]], what: str) -> Scenes:
             scenes.append(Scene(Path(image.file_name).stem, objects, crop))
     if not scenes:
         raise ValueError(f"{what} holds no picture with objects of a known category")
-    return Scenes([known[each].name for each in ids], scenes)
+    return Scenes([known[each].name for each in ids], _told_apart(scenes))
+
+
+def _told_apart(scenes: Sequence[Scene]) -> list[Scene]:
+    """Pictures that share a name, as train/1.jpg and val/1.jpg, get their place in the list."""
+    shared = Counter(scene.name for scene in scenes)
+    return [
+        scene if shared[scene.name] == 1 else scene._replace(name=f"{scene.name}-{place}")
+        for place, scene in enumerate(scenes, start=1)
+    ]
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_box(entry: Mapping[str, Any]) -> bool:
+    category = entry.get("category")
+    return (_is_word(category) or isinstance(category, int)) and _is_bbox(entry.get("bbox"))
+
+
+def _is_bbox(bbox: Any) -> bool:
+    return isinstance(bbox, list | tuple) and len(bbox) == 4 and all(map(is_number, bbox))
+
+
+def _is_category(entry: Mapping[str, Any]) -> bool:
+    return is_id(entry.get("id")) and _is_word(entry.get("name"))
+
+
+def _is_picture(entry: Mapping[str, Any]) -> bool:
+    sides = [entry.get(side, 0) for side in ("width", "height")]
+    is_named = is_id(entry.get("id")) and _is_word(entry.get("file_name"))
+    return is_named and all(is_number(side) and side > 0 for side in sides)
+
+
+def _is_object(entry: Mapping[str, Any]) -> bool:
+    ids = entry.get("image_id"), entry.get("category_id")
+    return all(map(is_id, ids)) and _is_bbox(entry.get("bbox"))
 
 
 def _annotation(category: int, bbox: Sequence[float]) -> Annotation:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from taming.cond_stage.base import Size
-from taming.data.pictures import read_image, to_rgb, upright
+from taming.data.pictures import DECODING_ERRORS, read_image, to_rgb, upright
 
 
 def describe(source: Any) -> str:
@@ -42,7 +42,7 @@ def open_picture(source: str | os.PathLike[str]) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             return opened.copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as a picture ({error}); save it again") from error
 
 
@@ -55,7 +55,7 @@ def as_image(source: Any) -> np.ndarray:
     if isinstance(source, Tensor):
         if source.ndim == 3 and source.shape[0] in (1, 3) and source.is_floating_point():
             return to_pixels(source.expand(3, -1, -1))
-        source = source.detach().cpu().numpy()
+        source = as_array(source)
     array = np.asarray(source)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=-1)
@@ -81,6 +81,12 @@ def as_image(source: Any) -> np.ndarray:
     return to_rgb(Image.fromarray(array))
 
 
+def as_array(tensor: Tensor) -> np.ndarray:
+    """Its values; NumPy has no bfloat16."""
+    values = tensor.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
 def as_alpha(source: Any) -> np.ndarray:
     """The transparency of a picture, uint8 (H, W); ValueError where it has none."""
     picture = open_picture(source) if is_path(source) else source
@@ -89,7 +95,7 @@ def as_alpha(source: Any) -> np.ndarray:
         if array.ndim == 3 and array.shape[-1] == 4 and array.dtype == np.uint8:
             return array[..., 3]
     elif "A" in picture.getbands() or "transparency" in picture.info:
-        return np.asarray(picture.convert("RGBA"))[..., 3]
+        return np.asarray(upright(picture).convert("RGBA"))[..., 3]
     raise ValueError(
         f"{describe(source)} has no transparent part; give a picture and a mask, white = keep, "
         f"or a PNG whose hole is transparent"

@@ -139,7 +139,12 @@ class Text(PrefixCondition):
             if not source.strip():
                 raise ValueError("the text is empty; leave it out to paint without one")
             return self.encode([source.strip()])[0]
-        vector = torch.as_tensor(source, dtype=torch.float32)
+        try:
+            vector = torch.as_tensor(source, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"text is {source!r:.80}; give one sentence, and paint once for each"
+            ) from None
         if vector.shape != (self.dim,) or not bool(torch.isfinite(vector).all()):
             raise ValueError(
                 f"a text embedding of shape {tuple(vector.shape)} was given; this model takes "

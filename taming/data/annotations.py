@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taming.data.batch import VOID
+from taming.data.pictures import DECODING_ERRORS
 from taming.data.vocabulary import lookup_table
 
 PathLike = str | os.PathLike[str]
@@ -34,6 +35,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is not readable as JSON: {error}") from error
+
+
+def table_of(path: PathLike, name: str) -> Path | None:
+    """The table of this name beside a file or, if there is none, in the folder above."""
+    folders = Path(path).absolute().parents[:2]
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def names_table(entries: Any, path: PathLike) -> dict[int, str]:
@@ -132,9 +139,7 @@ def read_labels(
     A `label_names.json` beside the file or one folder above translates by name. Without one, the
     picture, grey or with a palette, holds ids of `vocabulary`.
     """
-    path = Path(path)
-    beside = [path.parent / "label_names.json", path.parent.parent / "label_names.json"]
-    found = next((file for file in beside if file.is_file()), None)
+    found = table_of(path, "label_names.json")
     if found is not None:
         return LabelReader(LabelTable.read(found), vocabulary, ignore)(path)
     own = LabelTable(dict(enumerate(vocabulary)), path=f"the vocabulary of {len(vocabulary)} names")
@@ -151,7 +156,7 @@ def _label_values(path: PathLike, colours: NDArray[np.uint8]) -> NDArray[Any]:
                 if picture.mode in ("RGBA", "LA"):
                     picture = picture.convert(picture.mode[:-1])
                 values = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as a label map ({error})") from error
     if values.ndim == 3 and values.shape[2] == 3 and (np.ptp(values, axis=2) == 0).all():
         greys = colours[np.ptp(colours, axis=1) == 0, 0]
@@ -234,8 +239,7 @@ def read_depth(
     """
     path = Path(path)
     if table is None:
-        beside = [path.parent / "depth.json", path.parent.parent / "depth.json"]
-        found = next((file for file in beside if file.is_file()), None)
+        found = table_of(path, "depth.json")
         table = DepthTable.read(found) if found else DepthTable()
     values = _depth_values(path)
     invalid = np.zeros(values.shape, dtype=bool)
@@ -281,7 +285,7 @@ def _depth_values(path: Path) -> NDArray[np.float32]:
                 if picture.mode in ("RGBA", "LA", "P", "1"):
                     picture = picture.convert("L" if picture.mode in ("LA", "1") else "RGB")
                 values = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as a depth map ({error})") from error
     if values.ndim == 3 and (np.ptp(values[..., :3].astype(np.int32), axis=2) <= 2).all():
         values = values[..., 0]

@@ -29,6 +29,7 @@ from taming.data.batch import collate
 from taming.data.image_list import ImageList, expanded, pair
 from taming.data.mix import Mix
 from taming.data.paired_folder import open_set
+from taming.data.pictures import NoPictures
 from taming.data.sampler import BatchSampler, InOrder
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,10 @@ class ImageData(ResumableData):
 
     @property
     def validation(self) -> Mix | None:
-        """The held-out parts of the sets that have one, in the vocabulary of training."""
+        """The held-out parts of the sets that have one, in the vocabulary of training.
+
+        Where a set has nothing to train on, vocabularies that are not given are those of these.
+        """
         if self._validation is None:
             parts = []
             for entry in self.sets:
@@ -161,13 +165,13 @@ class ImageData(ResumableData):
                     continue
                 try:
                     parts.append(self._open(entry, entry.validation_split, random=False))
-                except ValueError as error:
-                    if "has no pictures" not in str(error):
-                        raise
+                except NoPictures as error:
                     logger.info("no validation on this set: %s", error)
             if parts:
-                train = self.train
-                names = (train.label_names, train.class_names, train.box_names)
+                try:
+                    names = (self.label_names, self.class_names, self.box_names)
+                except NoPictures:
+                    names = self._given
                 self._validation = Mix(parts, None, *names)
         return self._validation
 

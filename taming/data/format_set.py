@@ -5,7 +5,7 @@ the rest of the framework. A caption or box that a picture lacks is a missing ke
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,17 @@ class FormatSet(AnnotatedSet):
         if "labels" in self.wanted and self.known.label_table:
             return LabelTable(self.known.label_table, path=f"the labels of '{self.format}'")
         return None
+
+    def told(self) -> Iterator[bytes]:
+        tables = (self.known.label_table, self.known.class_table, self.known.box_table)
+        yield repr([sorted(table.items()) for table in tables]).encode()
+        for name in self.names:
+            record = self.records[name]
+            maps = [Path(path) for path in (record.labels, record.depth) if path is not None]
+            found = [(path.name, path.stat().st_size) for path in maps if path.is_file()]
+            yield repr((name, record.class_label, list(record.captions), found)).encode()
+            for table in (record.keypoints, record.boxes):
+                yield b"" if table is None else np.ascontiguousarray(table).tobytes()
 
     def annotated(self) -> dict[str, int]:
         records = self.records.values()

@@ -7,7 +7,7 @@ sample is a pure function of (seed, epoch, index): the same in every worker, pro
 import logging
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from taming.data.pictures import UnreadableImage, find_pictures, listed_pictures, read_image
+from taming.data.pictures import (
+    NoPictures,
+    UnreadableImage,
+    find_pictures,
+    listed_pictures,
+    read_image,
+)
 from taming.data.sides import NO_SIDES
 from taming.data.transforms import Draw, transformed
 
@@ -73,7 +79,7 @@ class ImageList(Dataset):
         self.names = sorted(keep) if len(keep) < len(paths) else list(paths)
         self.paths = [paths[name] for name in self.names]
         if not self.names:
-            raise ValueError(f"{self.root} has no pictures in split '{split}'; {self._remedy()}")
+            raise NoPictures(f"{self.root} has no pictures in split '{split}'; {self._remedy()}")
 
     # --- which pictures ------------------------------------------------------------------------
 
@@ -159,6 +165,10 @@ class ImageList(Dataset):
         """What the files say, before any draw: uint8 `image` (H, W, 3) and NumPy annotations."""
         image = read_image(self.paths[index], at_least)
         return {"image": image, **self.annotations(index, image)}
+
+    def told(self) -> Iterator[bytes]:
+        """What is known of its pictures beside the annotation files of its folder, see `marks`."""
+        return iter(())
 
     def annotated(self) -> dict[str, int]:
         """How many pictures have each annotation, as far as it is told without opening them."""

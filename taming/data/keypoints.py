@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from taming.data.annotations import check_proportions, read_json
 from taming.data.batch import JOINTS
+from taming.data.coco_entries import entries_of, is_id, is_number
 from taming.data.matching import bare
 
+PICTURE = '{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}'
+PERSON = '{"image_id": 1, "category_id": 1, "keypoints": [x, y, visibility, ...]}'
+CATEGORY = '{"id": 1, "keypoints": ["nose", ...]}'
 _SYNONYMS = {
     "top_head": "head_top", "top_of_head": "head_top", "headtop": "head_top",
     "upper_neck": "neck", "neck_base": "neck", "throat": "neck",
@@ -43,20 +47,24 @@ class People:
         entries = read_json(path)
         if not isinstance(entries, Mapping) or not {"images", "annotations"} <= set(entries):
             raise ValueError(f"{path}: a COCO file has 'images' and 'annotations'")
-        orders = {c["id"]: c.get("keypoints") for c in entries.get("categories", [])}
+        categories = entries_of(
+            entries.get("categories", []), "categories", path, CATEGORY, _is_category
+        )
+        orders = {category["id"]: category.get("keypoints") for category in categories}
         columns = {key: self._columns(names) for key, names in orders.items() if names}
         self.sizes: dict[str, tuple[int, int] | None] = {}
         by_id: dict[Any, str] = {}
-        for image in entries["images"]:
+        for image in entries_of(entries["images"], "images", path, PICTURE, _is_picture):
             name = bare(image["file_name"])
             by_id[image["id"]] = name
             known = image.get("width") and image.get("height")
             self.sizes[name] = (int(image["height"]), int(image["width"])) if known else None
         self.people: dict[str, NDArray[np.float32]] = {}
         found: dict[str, list[NDArray[np.float32]]] = {}
-        for annotation in entries["annotations"]:
-            if annotation.get("iscrowd") or not annotation.get("keypoints"):
-                continue
+        annotations = entries_of(
+            entries["annotations"], "annotations", path, PERSON, _is_annotation
+        )
+        for annotation in filter(_is_person, annotations):
             if annotation["image_id"] not in by_id:
                 raise ValueError(f"{path}: no picture has id {annotation['image_id']!r}")
             order = columns.get(annotation.get("category_id"), list(range(17)))
@@ -73,8 +81,11 @@ class People:
         return columns
 
     def _person(self, annotation: Mapping[str, Any], order: Sequence[int | None]) -> NDArray:
-        values = np.asarray(annotation["keypoints"], dtype=np.float32)
         where = f"{self.path}: annotation {annotation.get('id')}"
+        try:
+            values = np.asarray(annotation["keypoints"], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} has words for keypoints ({error}); give {PERSON}") from error
         if values.size != 3 * len(order):
             raise ValueError(
                 f"{where} has {values.size} numbers for {len(order)} joints; list the joints' "
@@ -112,6 +123,31 @@ class People:
             )
         hide_outside(people, height, width)
         return people
+
+
+def _is_category(entry: Mapping[str, Any]) -> bool:
+    return is_id(entry.get("id")) and isinstance(entry.get("keypoints") or [], list | tuple)
+
+
+def _is_picture(entry: Mapping[str, Any]) -> bool:
+    """A size may be missing."""
+    sides = [entry.get(side) or 1 for side in ("width", "height")]
+    is_named = is_id(entry.get("id")) and isinstance(entry.get("file_name"), str)
+    return is_named and all(is_number(side) and side >= 1 for side in sides)
+
+
+def _is_annotation(entry: Mapping[str, Any]) -> bool:
+    """Of a person, or of something that is left out."""
+    category = entry.get("category_id")
+    return not _is_person(entry) or (
+        is_id(entry.get("image_id"))
+        and (category is None or is_id(category))
+        and isinstance(entry["keypoints"], list | tuple)
+    )
+
+
+def _is_person(entry: Mapping[str, Any]) -> bool:
+    return not entry.get("iscrowd") and bool(entry.get("keypoints"))
 
 
 def hide_outside(keypoints: NDArray[np.float32], height: int, width: int) -> None:

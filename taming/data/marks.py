@@ -34,4 +34,6 @@ def mark_of(part: ImageList) -> str:
             told.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
             if path.suffix == ".json":
                 told.update(path.read_bytes())
+    for known in part.told():
+        told.update(known)
     return told.hexdigest()[:16]

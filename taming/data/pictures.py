@@ -30,9 +30,16 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow raises besides OSError on broken files: SyntaxError on chunks of a PNG, ValueError on
-# tags of a TIFF, the others wherever a file ends or counts wrongly.
-_DECODING = (SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error)
+# What Pillow and NumPy raise on broken files: SyntaxError on chunks of a PNG, ValueError on tags of
+# a TIFF, a bomb where a size is wrong, the others wherever a file ends or counts wrongly.
+DECODING_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+
+
+class NoPictures(ValueError):
+    """A split that is empty, or is not there: of a validation, no error."""
 
 
 class UnreadableImage(ValueError):
@@ -61,7 +68,7 @@ def read_image(
             return to_rgb(upright(picture))
     except FileNotFoundError as error:
         raise UnreadableImage(f"{path} does not exist") from error
-    except (OSError, *_DECODING, Image.DecompressionBombError) as error:
+    except DECODING_ERRORS as error:
         raise UnreadableImage(
             f"{path} cannot be read as a picture ({error}); export it anew or remove it"
         ) from error
@@ -73,11 +80,16 @@ def upright(picture: Image.Image) -> Image.Image:
     `ImageOps.exif_transpose` also writes the EXIF anew, which fails where any tag of it is odd.
     """
     picture.load()
-    try:
-        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except (OSError, *_DECODING):
-        turn = None
+    turn = TURNS.get(orientation(picture))
     return picture if turn is None else picture.transpose(turn)
+
+
+def orientation(picture: Image.Image) -> int:
+    """How EXIF says that the picture is turned; 1, upright, where that cannot be read."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except DECODING_ERRORS:
+        return 1
 
 
 def stored_pixels(
@@ -91,7 +103,7 @@ def read_planes(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) of a `.npy` file of (1, 3, H, W) or (3, H, W)."""
     try:
         planes = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DECODING_ERRORS as error:
         raise UnreadableImage(f"{path} cannot be read as an array ({error}); fetch it anew") from (
             error
         )

@@ -111,7 +111,7 @@ class MultiTaskTransformer(nn.Module):
             nearest = tuple(max(1, round(side / factor)) * factor for side in size)
             raise ValueError(
                 f"size {size[0]}x{size[1]} is no multiple of {factor}; the nearest that is: "
-                f"{nearest[0]}x{nearest[1]}"
+                f"size={nearest}, in a terminal --size {nearest[0]}x{nearest[1]}"
             )
         return size[0] // factor, size[1] // factor
 

@@ -70,6 +70,7 @@ def test_a_thing_is_a_token_wherever_the_others_are(boxes) -> None:
         ([box("dgo", 0, 0, 1, 1)], r"'dgo' is not among the 3 things .* 'dog'"),
         ([box("dog", 0.5, 0, 0.6, 1)], r"box \[0.5, 0, 0.6, 1\] of 'dog' is not inside"),
         ([box("dog", 0.5, 0, 0, 1)], "is not inside"),
+        ([box("dog", 0, float("nan"), 0.5, 0.5)], "is not inside"),
     ],
 )
 def test_errors_name_value_and_remedy(boxes, source, message: str) -> None:

@@ -61,6 +61,26 @@ def test_depth_json_beside_the_file_says_the_kind(depth, tmp_path):
     torch.testing.assert_close(depth.read(tmp_path / "d.npy", SIZE), depth.read(SLOPE, SIZE))
 
 
+def test_an_opened_picture_reads_as_its_file_until_it_is_changed(depth, tmp_path):
+    """What `depth.json` says was heard for the path alone, so that near and far were swapped."""
+    metres = (1.0 / (SLOPE + 0.5) * 1000).round().astype(np.uint16)
+    Image.fromarray(metres).save(tmp_path / "d.png")
+    (tmp_path / "depth.json").write_text(json.dumps({"kind": "metric"}))
+    with Image.open(tmp_path / "d.png") as picture:
+        torch.testing.assert_close(
+            depth.read(picture, SIZE), depth.read(tmp_path / "d.png", SIZE), rtol=0, atol=0
+        )
+        array = np.asarray(picture)
+        assert torch.equal(depth.read(picture, SIZE, kind="inverse"), depth.read(array, SIZE))
+        picture.putpixel((0, 0), 1500)
+        assert torch.equal(depth.read(picture, SIZE), depth.read(np.asarray(picture), SIZE))
+
+
+def test_half_precision_is_read(depth):
+    halves = torch.from_numpy(SLOPE.copy()).bfloat16()
+    assert torch.equal(depth.read(halves, SIZE), depth.read(halves.float(), SIZE))
+
+
 def test_one_outlier_does_not_flatten_the_rest(depth):
     spiked = SLOPE.copy()
     spiked[0, 0] = 1000.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from taming.cond_stage import Known
 
@@ -42,6 +42,17 @@ def test_pair_and_transparency_are_one_input(known, picture, mask, tmp_path):
         assert torch.equal(known.read(source, SIZE), first)
 
 
+def test_a_hole_is_turned_with_its_picture(known, picture):
+    """Of a picture that lies on its side the hole stood upright."""
+    alpha = np.full((32, 32, 1), 255, dtype=np.uint8)
+    alpha[:16] = 0  # the upper half as stored, the right one when it is upright
+    cut = Image.fromarray(np.concatenate([picture[:, :32], alpha], axis=-1))
+    cut.getexif()[ExifTags.Base.Orientation] = 6
+    value = known.read(cut, (32, 32))
+    assert not Known.mask(value)[:, 16:].any()
+    assert Known.mask(value)[:, :16].all()
+
+
 def test_a_value_reads_back(known, sample, rng):
     value = known.derive(sample, rng)
     assert torch.equal(known.read(value, SIZE), value)
@@ -66,6 +77,20 @@ def test_shrinking_keeps_no_pixel_of_the_hole(known, picture):
 def test_mask_of_everything_or_nothing_is_an_error(known, picture, level, words):
     with pytest.raises(ValueError, match=words):
         known.read((picture, np.full(SIZE, level, dtype=np.uint8)), SIZE)
+
+
+def test_a_mask_of_zeros_and_ones_says_what_white_is(known, picture, mask):
+    """It was told to keep nothing, and to be left out."""
+    with pytest.raises(ValueError, match=r"holds 0 and 1; white, .* is 255: multiply it by 255"):
+        known.read((picture, mask // 255), SIZE)
+
+
+def test_a_mask_has_no_colours(known, picture, mask):
+    """A photograph was taken for one by its green."""
+    with pytest.raises(ValueError, match="has colours; a mask is white where the picture stays"):
+        known.read((picture, picture), SIZE)
+    faint = np.stack([mask, np.maximum(mask, 6), mask], axis=-1)  # as JPEG leaves it
+    assert torch.equal(known.read((picture, faint), SIZE), known.read((picture, mask), SIZE))
 
 
 def test_mask_of_another_frame_is_an_error(known, picture):

@@ -66,6 +66,14 @@ def test_one_of_many_pictures_is_named_behind_a_hash(pose, person, tmp_path):
         pose.read(f"{path}#0009", SIZE)
 
 
+def test_a_hash_may_stand_in_a_path(pose, person, tmp_path):
+    """Everything behind it was taken for the name of a picture."""
+    path = tmp_path / "run#1" / "k#2.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(coco(person)), encoding="utf-8")
+    assert torch.equal(pose.read(path, SIZE), pose.read(f"{path}#0000", SIZE))
+
+
 def test_joints_outside_are_invisible(pose, person):
     person[4, :2] = -20, 10
     value = pose.read(person, SIZE)

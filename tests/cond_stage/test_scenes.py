@@ -11,7 +11,7 @@ from taming.cond_stage.scenes import only_scene, read_scenes, scene_builder, tok
 KEY, V = "objects_bbox", 8192
 
 
-def coco(categories: dict[int, str], boxes: list[tuple[int, list[float]]]) -> dict[str, Any]:
+def coco(categories: dict[int, str], boxes: list[tuple[int, list[Any]]]) -> dict[str, Any]:
     return {
         "images": [{"id": 3, "file_name": "train/a.jpg", "width": 40, "height": 20}],
         "annotations": [{"image_id": 3, "category_id": c, "bbox": b} for c, b in boxes],
@@ -19,6 +19,11 @@ def coco(categories: dict[int, str], boxes: list[tuple[int, list[float]]]) -> di
     }
 
 
+def by_hand(*boxes: Any) -> dict[str, Any]:
+    return {"categories": ["person", "dog"], "boxes": list(boxes)}
+
+
+BOX = {"category": "dog", "bbox": [0.2, 0, 0.5, 1]}
 THINGS = coco({1: "person", 9: "boat", 18: "dog"}, [(18, [10, 0, 20, 20]), (1, [0, 0, 4, 20])])
 STUFF = coco({92: "banner", 105: "clouds", 183: "other"}, [(105, [20, 0, 20, 5])])
 
@@ -71,16 +76,44 @@ def test_tokens_come_through_as_they_are() -> None:
         ({"boxes": []}, "has no categories"),
         ({"categories": ["a"], "boxes": [{"category": "b", "bbox": [0, 0, 1, 1]}]}, "is unknown"),
         ({"categories": ["a"], "boxes": [{"category": 1, "bbox": [0, 0, 1, 1]}]}, "none of the 1"),
-        ({"categories": ["a"], "boxes": [{"category": 0, "bbox": [0, 0, 9, 1]}]}, "parts, 0 to 1"),
-        ({"images": []}, "has no annotations and no categories"),
+        ({"categories": ["a"], "boxes": [{"category": 0, "bbox": [0, 0, 9, 1]}]}, "not inside"),
+        (by_hand(BOX | {"bbox": [0.8, 0.8, 0.9, 0.9]}), "box .* is not inside the picture; give"),
+        (by_hand(BOX | {"bbox": [0, 0, 0, 1]}), "box .* is not inside the picture; give"),
+        (by_hand(BOX | {"bbox": [0, float("nan"), 1, 1]}), "is none of boxes; give"),
+        (by_hand(BOX | {"bbox": [0, None, 1, 1]}), "is none of boxes; give"),
+        (by_hand(BOX | {"bbox": [0, "x", 1, 1]}), "'x'.* is none of boxes; give"),
+        (by_hand(["a", 1, 2, 3, 4]), r"\['a', 1, 2, 3, 4\] is none of boxes; give"),
+        (by_hand(BOX) | {"boxes": None}, "boxes is None; give a list of"),
+        (by_hand(BOX) | {"categories": 5}, "has no categories; list the names"),
+        ({"images": []}, "has no categories and no annotations"),
         (coco({1: "person"}, []), "no picture with objects"),
-        (THINGS | {"images": [{"id": 3, "file_name": "a.jpg"}]}, "has no width and no height"),
-        (coco({1: "person"}, [(1, [0, 0])]), "of picture 3 needs a category_id and a bbox"),
+        (THINGS | {"images": [{"id": 3, "file_name": "a.jpg"}]}, "none of images; give .*width"),
+        (THINGS | {"images": [{"id": 3, "width": 4, "height": 4}]}, "none of images; give"),
+        (THINGS | {"categories": 5}, "categories is 5; give a list of"),
+        (THINGS | {"categories": [{"id": 1}]}, "none of categories; give .*name"),
+        (THINGS | {"annotations": [{"category_id": 1, "bbox": [0] * 4}]}, "none of annotations"),
+        (coco({1: "person"}, [(1, [0, 0])]), "none of annotations; give .*bbox"),
+        (coco({1: "person"}, [(1, [0, None, 1, 1])]), "none of annotations; give .*bbox"),
     ],
 )
 def test_what_is_no_scene_is_told(source, told) -> None:
+    """Many of these were a KeyError or a TypeError, and a box outside the picture was taken."""
     with pytest.raises(ValueError, match=told):
         read_scenes(source)
+
+
+def test_a_box_that_is_rounded_over_the_edge_ends_there() -> None:
+    box = BOX | {"bbox": [-0.0005, 0.5, 0.5, 0.5004]}
+    assert only_scene(read_scenes(by_hand(box)), "").objects[0].bbox == (0, 0.5, 0.5, 0.5)
+
+
+def test_pictures_of_one_name_in_several_folders_are_told_apart() -> None:
+    """Their results had one file between them."""
+    names = ["train/1.jpg", "val/1.jpg", "val/2.jpg"]
+    images = [{"id": i, "file_name": n, "width": 9, "height": 9} for i, n in enumerate(names)]
+    boxes = [{"image_id": i, "category_id": 1, "bbox": [0, 0, 9, 9]} for i in range(3)]
+    found = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    assert [scene.name for scene in read_scenes(found).scenes] == ["1-1", "1-2", "2"]
 
 
 def test_of_several_pictures_one_has_to_be_meant() -> None:

@@ -149,6 +149,13 @@ def test_empty_text_is_an_error():
         Text(8).read("  ", SIZE)
 
 
+@pytest.mark.parametrize("source", [["a street", "a room"], {"text": "a street"}, b"a street"])
+def test_what_is_no_sentence_is_an_error(source):
+    """A list of them was an error of PyTorch's about dimensions."""
+    with pytest.raises(ValueError, match=r"a street.*give one sentence"):
+        Text(8).read(source, SIZE)
+
+
 def test_embedding_of_another_length_is_an_error():
     with pytest.raises(ValueError, match=r"shape \(5,\) .* takes 384 finite numbers"):
         Text(8).read(np.zeros(5), SIZE)

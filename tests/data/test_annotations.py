@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from taming.cond_stage.labels import Labels
 from taming.data.annotations import (
     DepthTable,
     LabelReader,
@@ -116,6 +117,36 @@ def test_labels_beyond_the_vocabulary_are_named(tmp_path) -> None:
     loose = write(tmp_path / "other" / "x" / "b.png", np.array([[2]], dtype=np.uint8))
     with pytest.raises(ValueError, match=r"label 2.*vocabulary of 2 names"):
         read_labels(loose, ["sky", "sea"])
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.tif"])
+def test_empty_files_are_named(tmp_path, name) -> None:
+    """An empty array ended a command with "Aborted", as if it had been interrupted."""
+    (tmp_path / name).touch()
+    for read in (lambda path: read_labels(path, ["sky", "sea"]), read_depth):
+        with pytest.raises(ValueError, match=rf"{name} cannot be read as a"):
+            read(tmp_path / name)
+
+
+def test_a_huge_picture_is_no_map(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (40, 40)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for read in (lambda path: read_labels(path, ["sky", "sea"]), read_depth):
+        with pytest.raises(ValueError, match=r"a.png cannot be read as a .* exceeds limit"):
+            read(path)
+
+
+def test_tables_are_found_from_within_their_folder(tmp_path, monkeypatch) -> None:
+    """The folder above `map.png` is not the one above its own folder: metres read as inverse."""
+    (tmp_path / "depth").mkdir()
+    Image.fromarray(np.array([[1, 4]], np.uint8)).save(tmp_path / "depth" / "map.png")
+    (tmp_path / "depth.json").write_text('{"kind": "metric"}')
+    (tmp_path / "label_names.json").write_text('{"1": "sea", "4": "sky"}')
+    monkeypatch.chdir(tmp_path / "depth")
+    assert read_depth("map.png").tolist() == [[1.0, 0.25]]
+    assert read_labels("map.png", ["sky", "sea"]).tolist() == [[1, 0]]
+    assert Labels(8, 4, ["sky", "sea"]).read("map.png", (1, 2)).tolist() == [[1, 0]]
 
 
 def test_unreadable_label_maps_are_named(tmp_path) -> None:

@@ -109,6 +109,43 @@ def test_broken_annotations_are_errors(tmp_path, values, names, message) -> None
         people(tmp_path, [person(*values)], names)
 
 
+A_PICTURE = {"id": 7, "file_name": "a.jpg", "height": 100, "width": 80}
+NOBODY = {"images": [A_PICTURE], "annotations": [], "categories": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"categories": 5}, r"categories is 5; give a list of \{"),
+        ({"categories": [{"name": "person"}]}, "'person'.* is none of categories; give"),
+        ({"categories": [{"id": 1, "keypoints": 5}]}, "is none of categories; give"),
+        ({"images": None}, "images is None; give a list of"),
+        ({"images": ["a.jpg"]}, "'a.jpg' is none of images; give"),
+        ({"images": [{"id": 7}]}, 'is none of images; give .*"file_name"'),
+        ({"images": [{"file_name": "a.jpg"}]}, 'is none of images; give .*"id"'),
+        ({"images": [A_PICTURE | {"width": "wide"}]}, "is none of images; give"),
+        ({"annotations": [{"keypoints": [1, 2, 2]}]}, "is none of annotations; give"),
+        ({"annotations": [person(1, 2, 2) | {"keypoints": 5}]}, "is none of annotations; give"),
+        (
+            {"annotations": [person() | {"keypoints": ["x"] * 51}]},
+            "annotation 1 has words .*'x'.*; give",
+        ),
+    ],
+)
+def test_an_entry_of_another_form_is_shown(tmp_path, content, message) -> None:
+    """A KeyError or a TypeError told neither the file nor the entry."""
+    path = tmp_path / "keypoints.json"
+    path.write_text(json.dumps(NOBODY | content))
+    with pytest.raises(ValueError, match=f"keypoints.json: .*{message}"):
+        People(path)
+
+
+def test_crowds_and_annotations_without_joints_need_nothing_else(tmp_path) -> None:
+    path = tmp_path / "keypoints.json"
+    path.write_text(json.dumps(NOBODY | {"annotations": [{"iscrowd": 1}, {"keypoints": []}]}))
+    assert People(path).people == {}
+
+
 def test_annotations_of_unknown_pictures_are_errors(tmp_path) -> None:
     with pytest.raises(ValueError, match="no picture has id 8"):
         people(tmp_path, [person(1, 2, 2, image_id=8)], ["neck"])

@@ -136,7 +136,7 @@ def test_a_map_scaled_down_before_it_is_encoded_is_cut_before(prefix_pipeline, m
 @pytest.mark.parametrize(
     ("size", "told"),
     [
-        ((16, 22), "16x22 is no multiple of 4.*16x24"),
+        ((16, 22), r"no multiple of 4.*size=\(16, 24\).*--size 16x24"),
         ((8, 24), "8x24 has no room for .* window of 16x16; give at least 16x24"),
     ],
 )
@@ -250,6 +250,12 @@ def test_codes_of_what_is_kept_go_before_those_that_are_drawn(prefix_pipeline, m
     for codes in seen:
         assert torch.equal(codes[:2], known[:2])
     assert not torch.equal(seen[0][2:], seen[1][2:])
+
+
+def test_varying_names_the_model_that_can(prefix_pipeline) -> None:
+    """It was an AttributeError."""
+    with pytest.raises(ValueError, match=r"one order .*any-order"):
+        prefix_pipeline("none").vary(PHOTO, 0.3, seeds=[0, 1])
 
 
 @pytest.mark.parametrize("part", [np.s_[8:], np.s_[:, :8], np.s_[:, 8:]])

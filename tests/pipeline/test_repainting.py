@@ -58,6 +58,31 @@ def test_a_condition_too_large_to_keep_is_to_be_given_again(
         pipeline.repaint(path, depth=depth[::-1].copy())
 
 
+def test_an_enlarged_picture_is_painted_again_from_its_small_one(
+    pipeline, photo, tmp_path, monkeypatch
+) -> None:
+    """The small picture was padded when it was enlarged, and not when it was given again."""
+    monkeypatch.setattr(provenance, "LARGEST_CONDITION", 200)
+    small = np.ascontiguousarray(photo[:5, :7])
+    large = pipeline.upscale(small, 3, steps=2)[0]
+    path = save_png(large, tmp_path / "large.png")
+    assert np.array_equal(pipeline.repaint(path, lowres=small), large)
+    with pytest.raises(ValueError, match="lowres is not the one"):
+        pipeline.repaint(path, lowres=np.ascontiguousarray(photo[1:6, :7]))
+
+
+def test_a_completed_picture_is_painted_again_from_its_whole_one(
+    pipeline, photo, mask, tmp_path, monkeypatch
+) -> None:
+    """Where no mask had been given, none could be given again."""
+    monkeypatch.setattr(provenance, "LARGEST_CONDITION", 200)
+    for given in (mask, None):
+        picture = pipeline.complete(photo, given, steps=2)[0]
+        path = save_png(picture, tmp_path / "a.png")
+        known = photo if given is None else (photo, given)
+        assert np.array_equal(pipeline.repaint(path, known=known), picture)
+
+
 def test_a_condition_that_a_picture_was_not_painted_from_is_refused(
     pipeline, depth, labels
 ) -> None:
@@ -102,3 +127,41 @@ def test_pictures_remember_where_they_are_from(pipeline, tmp_path: Path) -> None
     assert record["seed"] == 4
     assert record["settings"]["size"] == [16, 24]
     assert record["model"] == pipeline.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("painted_in", "loaded_in", "told"),
+    [
+        ("float32", "bf16", "was painted in float32, .* in bf16; leave precision out"),
+        ("bf16", "float32", "was painted in bf16, .* in float32; load it in bf16"),
+    ],
+)
+def test_a_picture_of_another_precision_says_so(
+    painted_in, loaded_in, told, second_stage, lively, tmp_path
+) -> None:
+    """It was told to be of another model, with the same name."""
+
+    def load(precision: str) -> Pipeline:
+        model = lively(second_stage())
+        kind = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
+        return Pipeline(model.to(kind), "tiny", precision)
+
+    path = save_png(load(painted_in).paint(steps=1)[0], tmp_path / "a.png")
+    assert load(painted_in).repaint(path)
+    with pytest.raises(ValueError, match=told):
+        load(loaded_in).repaint(path)
+
+
+@pytest.mark.parametrize("foreign", ["[1, 2]", '{"hello": 1}', '{"model": "x", "seed": 0}'])
+def test_a_text_of_another_program_is_no_record(pipeline, foreign) -> None:
+    """It ended in a KeyError."""
+    picture = Image.new("RGB", (24, 16))
+    picture.info["taming"] = foreign
+    with pytest.raises(ValueError, match="written by another program"):
+        pipeline.repaint(picture)
+
+
+def test_a_page_of_pictures_says_where_settings_are(pipeline, tmp_path) -> None:
+    Image.new("RGB", (24, 16)).save(tmp_path / "grid.png")
+    with pytest.raises(ValueError, match=r"grid\.png does not say .* \(--grid\)"):
+        pipeline.repaint(tmp_path / "grid.png")

@@ -25,6 +25,7 @@ from PIL import Image
 
 from taming.data.annotations import read_depth
 from taming.data.formats.records import Record, Records, joined, no_pictures
+from taming.data.pictures import DECODING_ERRORS
 from taming.data.roots import first_of, read_lines
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def read_midas(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             with Image.open(path) as picture:
                 if picture.mode == "RGBA":
                     return rgba_to_depth(np.array(picture))
-        except (OSError, SyntaxError) as error:
+        except DECODING_ERRORS as error:
             raise ValueError(f"{path} cannot be read as a depth map ({error})") from error
     return read_depth(path)
 

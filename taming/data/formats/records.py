@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taming.data.annotations import read_depth
-from taming.data.pictures import stored_pixels
+from taming.data.pictures import NoPictures, stored_pixels
 
 
 @dataclass(slots=True)
@@ -57,8 +57,8 @@ def joined(parts: Sequence[Records]) -> Records:
     )
 
 
-def no_pictures(root: Path, split: str, lacking: Any, origin: str) -> ValueError:
-    """The error of a split that is not on the disk; its words tell a validation it is optional."""
-    return ValueError(
+def no_pictures(root: Path, split: str, lacking: Any, origin: str) -> NoPictures:
+    """The error of a split that is not on the disk."""
+    return NoPictures(
         f"{root} has no pictures in split '{split}': {lacking} does not exist; {origin}"
     )

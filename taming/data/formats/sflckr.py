@@ -16,6 +16,7 @@ from PIL import Image
 
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
+from taming.data.pictures import DECODING_ERRORS
 from taming.data.roots import first_of, read_lines
 
 LISTS = {
@@ -53,7 +54,7 @@ def grey_ids(path: str) -> NDArray[np.uint8]:
             if picture.mode in ("L", "P"):
                 return np.array(picture)
             mode = picture.mode
-    except (OSError, SyntaxError) as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as a label map ({error})") from error
     raise ValueError(f"{path} has mode {mode}; a label map is an 8-bit grey picture of ids")
 

@@ -1,6 +1,8 @@
 """Known sets as samples of the framework's own trainings."""
 
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from taming.data.batch import JOINTS, VOID
 from taming.data.datamodule import ImageData
 from taming.data.format_set import FormatSet
 from taming.data.formats import FORMATS, reader_of
+from taming.data.marks import mark_of
 from taming.data.paired_folder import open_set
 
 
@@ -84,6 +87,22 @@ def test_a_folder_without_the_files_is_an_error_that_says_so(disk, format: str) 
 def test_all_of_nothing_is_an_error_that_says_so(disk, format: str) -> None:
     with pytest.raises(ValueError, match=r"has no pictures in split '(all|train)'"):
         FormatSet(disk.root, "all", 16, format=format)
+
+
+def test_other_annotations_are_another_set(disk, tmp_path: Path) -> None:
+    """Codes, judges and reports outlived maps and tables that lay elsewhere than in our folders."""
+    root = folder_of(disk, "sflckr")
+    mark = mark_of(FormatSet(root, "train", 16, format="sflckr"))
+    assert mark_of(FormatSet(root, "train", 16, format="sflckr")) == mark
+    disk.write("sflckr_segmentations/a.png", np.full((40, 60), 7, np.uint8))
+    changed = mark_of(FormatSet(root, "train", 16, format="sflckr"))
+    moved = FormatSet(shutil.copytree(root, tmp_path / "moved"), "train", 16, format="sflckr")
+    assert mark_of(moved) == changed != mark
+    people = FormatSet(folder_of(disk, "deepfashion"), "train", 16, format="deepfashion")
+    mark = mark_of(people)
+    joints = next(r.keypoints for r in people.known.entries if r.keypoints is not None)
+    joints[0, 0, 0] += 1.0
+    assert mark_of(people) != mark
 
 
 def test_it_is_told_how_many_pictures_have_what(disk) -> None:

@@ -1,0 +1,31 @@
+"""The entries of a COCO file, whatever they are of: each in its form, or an error that shows it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+
+def entries_of(
+    listed: Any,  # what the file has under `key`
+    key: str,
+    what: str | Path,  # the file's name
+    form: str,  # of an entry, for the error
+    fits: Callable[[Mapping[str, Any]], bool],
+) -> Sequence[Mapping[str, Any]]:
+    """The list as it is; ValueError if it is none, or an entry has another form."""
+    if not isinstance(listed, list | tuple):
+        raise ValueError(f"{what}: {key} is {listed!r:.40}; give a list of {form}")
+    for entry in listed:
+        if not isinstance(entry, Mapping) or not fits(entry):
+            raise ValueError(f"{what}: {entry!r:.80} is none of {key}; give {form}")
+    return listed
+
+
+def is_id(value: Any) -> bool:
+    return isinstance(value, str | Real)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
