@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from taming.annotators.base import (
     Annotator,
@@ -81,13 +83,29 @@ class DepthAnnotator(Annotator):
         inputs = self.processor(images=pixels, return_tensors="pt").to(self.device)
         with torch.inference_mode():
             outputs = self.model(**inputs)
-        found = self.processor.post_process_depth_estimation(
-            outputs, target_sizes=[pixels.shape[:2]]
-        )
-        depth = found[0]["predicted_depth"].double().cpu().numpy()
+        height, width = pixels.shape[:2]
+        if self.model.config.model_type == "zoedepth":
+            margins = self.processor.do_pad
+            found = _within_margins(outputs.predicted_depth, height, width, margins)
+        else:
+            process = self.processor.post_process_depth_estimation
+            found = process(outputs, target_sizes=[(height, width)])[0]["predicted_depth"]
+        depth = found.double().cpu().numpy()
         if not np.isfinite(depth).all():
             raise ValueError(f"{self.network} answers NaN or infinity; try another network")
         return depth
 
     def save(self) -> None:
         write_json(self.file, self.table)
+
+
+def _within_margins(depth: Tensor, height: int, width: int, margins: bool) -> Tensor:
+    """What ZoeDepth says of the picture (H, W), without what it says of mirrored margins around it.
+
+    Bhat et al., arXiv 2302.12288: the margins are as in its authors' code. The processor's own way
+    back needs torchvision.
+    """
+    above, beside = (int((side / 2) ** 0.5 * 3) * margins for side in (height, width))
+    whole = (height + 2 * above, width + 2 * beside)
+    padded = F.interpolate(depth[:, None], whole, mode="bicubic")[0, 0]
+    return padded[above : above + height, beside : beside + width]

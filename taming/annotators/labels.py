@@ -1,6 +1,8 @@
 """Pictures -> labels/<name>.png of ids and label_names.json, by semantic segmentation.
 
 SegFormer, UperNet, BEiT, DPT, MaskFormer, Mask2Former and what else `transformers` opens by name.
+Names that lie there already stay as they are, colours included. `labels.json` says which network
+painted the maps that were missing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from taming.annotators.base import (
     write_json,
     write_map,
 )
-from taming.data.annotations import LabelTable
+from taming.data.annotations import LabelTable, read_json
 from taming.data.batch import VOID
 
 CLASSES = ["AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"]
@@ -41,12 +43,22 @@ class LabelAnnotator(Annotator):
             )
         if self.file.is_file():
             check_origin(self.file, LabelTable.read(self.file).names == self.names, network)
+            if self.origin.is_file():
+                check_origin(self.origin, read_json(self.origin) == self.made_by, network)
         else:
             check_empty(self.root / "labels", network)
 
     @property
     def file(self) -> Path:
         return self.root / "label_names.json"
+
+    @property
+    def origin(self) -> Path:
+        return self.root / "labels.json"
+
+    @property
+    def made_by(self) -> dict[str, str]:
+        return {"model": self.network}
 
     def _map(self, name: str) -> Path:
         return self.root / "labels" / f"{name}.png"
@@ -55,8 +67,8 @@ class LabelAnnotator(Annotator):
         return self.file.is_file() and self._map(name).is_file()
 
     def add(self, name: str, file: str, pixels: Pixels) -> None:
-        if not self.file.is_file():
-            self.save()  # ids mean nothing without it
+        if not (self.file.is_file() and self.origin.is_file()):
+            self.save()  # ids mean nothing without names, and must not be those of two networks
         write_map(self._map(name), self.segment(pixels))
 
     def segment(self, pixels: Pixels) -> NDArray[np.uint8]:
@@ -71,4 +83,6 @@ class LabelAnnotator(Annotator):
         return np.where((ids < 0) | (ids >= len(self.names)), VOID, ids).astype(np.uint8)
 
     def save(self) -> None:
-        write_json(self.file, {str(index): name for index, name in self.names.items()})
+        if not self.file.is_file():
+            write_json(self.file, {str(index): name for index, name in self.names.items()})
+        write_json(self.origin, self.made_by)

@@ -74,22 +74,25 @@ class PoseAnnotator(Annotator):
     def add(self, name: str, file: str, pixels: Pixels) -> None:
         height, width = pixels.shape[:2]
         number = len(self.images)
-        self.done.add(name)
-        self.images.append({"id": number, "file_name": file, "width": width, "height": height})
         boxes = self.find_people(pixels)
-        for box, joints in zip(boxes, self.find_joints(pixels, boxes), strict=True):
-            self.people.append(
-                {
-                    "id": len(self.people),
-                    "image_id": number,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": [round(float(at), 2) for at in box],
-                    "area": round(float(box[2] * box[3]), 2),
-                    "keypoints": joints,
-                    "num_keypoints": sum(seen > 0 for seen in joints[2::3]),
-                }
-            )
+        found = zip(boxes, self.find_joints(pixels, boxes), strict=True)
+        people = [
+            {
+                "id": index,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+                "bbox": [round(float(at), 2) for at in box],
+                "area": round(float(box[2] * box[3]), 2),
+                "keypoints": joints,
+                "num_keypoints": sum(seen > 0 for seen in joints[2::3]),
+            }
+            for index, (box, joints) in enumerate(found, start=len(self.people))
+        ]
+        # Only now: a picture that is listed without its people would be one of nobody.
+        self.people += people
+        self.images.append({"id": number, "file_name": file, "width": width, "height": height})
+        self.done.add(name)
 
     def find_people(self, pixels: Pixels) -> list[list[float]]:
         """Boxes (left, top, width, height) in pixels."""

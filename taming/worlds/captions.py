@@ -33,7 +33,7 @@ _SKIES = {
     "overcast": ("under an overcast sky", "on a grey day"),
     "fog": ("in fog", "in thick haze"),
 }
-_COUNTS = ("no people", "one person", "two people", "three people", "four people")
+_COUNTS = ("one person", "two people", "three people", "four people")
 
 
 def captions(scene: Scene, labels: np.ndarray) -> list[str]:
@@ -74,7 +74,7 @@ def _about_people(people: tuple[Person, ...], place: str, hour: str) -> list[str
     who = [wearing(person) for person in people]
     told = [f"{who[0]} in front of {place} {hour}"]
     told.append(f"{who[0]}, {people[0].action}" if len(who) == 1 else _listed(who))
-    told.append(f"{_COUNTS[min(len(who), 4)]} and {place}")
+    told.append(f"{_COUNTS[min(len(who), 4) - 1]} and {place}")
     return told
 
 
@@ -83,13 +83,14 @@ def wearing(person: Person) -> str:
     noun = "man" if person.gender < 0.4 else "woman" if person.gender > 0.6 else "person"
     if person.age > 0.88:
         noun = f"old {noun}"
-    article = "an" if noun[0] in "aeiou" else "a"
-    if person.top == "dress":
-        return f"{article} {noun} in a {person.top_colour} dress"
     return (
-        f"{article} {noun} in a {person.top_colour} {person.top} and "
-        f"{person.bottoms_colour} {person.bottoms}"
+        f"{_article(noun)} {noun} in {_article(person.top_colour)} {person.top_colour} "
+        f"{person.top} and {person.bottoms_colour} {person.bottoms}"
     )
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 # ---- and back: what a sentence says -------------------------------------------------------------

@@ -7,79 +7,47 @@ A set is complete or absent: everything is written to a hidden folder beside the
 renamed at the end. Rendering that was stopped goes on there, and a set grows when more scenes of it
 are wanted: scene number i is the same whatever the count. `worlds.json` holds the settings; the
 same settings find the set and keep it. `.records.jsonl` says of each finished scene what the other
-files say of all.
+files say of all. A set that grows waits beside itself, as `.<name>.old`, while its successor takes
+its place.
 """
 
 import json
 import logging
-import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from taming.worlds.bodies import (
-    JOINTS,
-    SKELETON,
-    Bodies,
-    bodies,
-    hold,
-    people_available,
-    require_people,
+from taming.worlds.annotations import (
+    RECORDS,
+    SETTINGS,
+    Record,
+    Settings,
+    depth_steps,
+    line,
+    read_records,
+    write_annotations,
+    write_json,
+    write_records,
 )
+from taming.worlds.bodies import Bodies, bodies, hold, people_available, require_people
 from taming.worlds.render import render
 from taming.worlds.sample import sample_scene
-from taming.worlds.scene import BIOMES, FAR
-from taming.worlds.surface import LABELS
 
 logger = logging.getLogger(__name__)
 
 # Raise when the pictures of a seed, what is told of them, or those held out, change.
-VERSION = 5  # 5: joints lay half a pixel right and down; keypoints.json has centres at integers
+VERSION = 6  # 6: captions said "a orange shirt"
 PICTURES = ("images", "labels", "depth")
-SETTINGS, RECORDS = "worlds.json", ".records.jsonl"
-DEPTH_SCALE = 0.02  # metres per step: FAR fits 16 bits, and a body close by has some relief
-DEPTH_TABLE = {  # what depth.json says
-    "kind": "metric",
-    "dtype": "uint16",
-    "scale": DEPTH_SCALE,
-    "unit": "metre = value * scale",
-    "invalid": None,
-    "range_m": [0.0, FAR],
-    "far": f"sky and everything beyond {FAR:g} m have the value of {FAR:g} m",
-}
 _CHUNK = 8
 _SETS_APART = 1_000_000  # scenes of two sets with different seeds never coincide
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the content of a set."""
-
-    version: int
-    count: int
-    height: int
-    width: int
-    seed: int
-    people_share: float  # 0 without people
-    validation_share: float
-
-
-class Record(NamedTuple):
-    """What the JSON files say about one picture."""
-
-    name: str
-    biome: str
-    captions: list[str]
-    keypoints: np.ndarray  # (N,17,3)
-    boxes: np.ndarray  # (N,4) x, y, width, height
 
 
 def usable_cores() -> int:
@@ -107,36 +75,41 @@ def render_set(
         must call this under `if __name__ == "__main__":`.
     progress: called with (done, count).
     An existing set of the same settings is kept as it is, one with fewer scenes grows; anything
-    else in the way is an error.
+    else in the way is an error, as is a stopped rendering of another set. A link is followed.
     """
     settings = _settings(count, size, seed, people, people_share, validation_share)
-    target = Path(out).absolute()
+    target = Path(out).resolve()
+    _recover(target)
     there = _scenes_there(target, settings)
     if there == count:
         logger.info("%s holds this set already; nothing to render", target)
         return target
-    partial = target.parent / f".{target.name}.partial"
+    if os.path.ismount(target):
+        raise ValueError(
+            f"{target} is where a disk is mounted, and a set is put in its place whole; choose a "
+            f"folder in it, such as {target / 'worlds'}"
+        )
+    partial = target.with_name(f".{target.name}.partial")
     records = _begun(partial, settings, target if there else None)
     if records and progress is not None:
         progress(len(records), count)
     with open(partial / RECORDS, "a", encoding="utf-8") as log:
         for chunk in _render_all(settings, partial, records.keys(), workers):
-            log.writelines(_line(record) for record in chunk)
+            log.writelines(map(line, chunk))
             log.flush()
             records.update({record.name: record for record in chunk})
             if progress is not None:
                 progress(len(records), count)
-    _write_annotations(partial, settings, [records[name] for name in sorted(records)])
+    write_annotations(partial, settings, [records[name] for name in sorted(records)])
     _put(partial, target)
     return target
 
 
 def _begun(partial: Path, settings: Settings, smaller: Path | None) -> dict[str, Record]:
     """Makes `partial` ready, and returns what it holds: of an earlier attempt, or `smaller`'s."""
-    if _has(partial / SETTINGS, _scene_settings(settings)):
-        logger.info("going on in %s", partial)
-    else:
-        shutil.rmtree(partial, ignore_errors=True)
+    wanted = _scene_settings(settings)
+    if not (partial / SETTINGS).exists():
+        shutil.rmtree(partial, ignore_errors=True)  # stopped before anything was rendered there
         for folder in PICTURES:
             (partial / folder).mkdir(parents=True)
         if smaller is not None:
@@ -144,16 +117,21 @@ def _begun(partial: Path, settings: Settings, smaller: Path | None) -> dict[str,
                 for path in (smaller / folder).iterdir():
                     _link(path, partial / folder / path.name)
             shutil.copyfile(smaller / RECORDS, partial / RECORDS)
-        _write(partial / SETTINGS, _scene_settings(settings))
-    log = partial / RECORDS
-    text = log.read_text(encoding="utf-8") if log.is_file() else ""
-    whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    log.write_text("".join(whole), encoding="utf-8")  # without a line that was cut off
-    records = {record.name: record for record in map(_record, whole)}
-    for name in records.keys() - {_name(index) for index in range(settings.count)}:
-        del records[name]  # more were wanted then
-        for folder in PICTURES:
-            (partial / folder / f"{name}.png").unlink(missing_ok=True)
+        write_json(partial / SETTINGS, wanted)
+    elif differing := _differing(_found(partial), wanted):
+        raise ValueError(
+            f"{partial} holds {len(read_records(partial))} scenes of another set, whose rendering "
+            f"was stopped ({differing}); finish that set, choose another folder or delete this one"
+        )
+    else:
+        logger.info("going on in %s", partial)
+    names = {_name(index) for index in range(settings.count)}  # more may have been wanted then
+    records = {record.name: record for record in read_records(partial) if record.name in names}
+    write_records(partial, records.values())
+    for folder in PICTURES:
+        for path in (partial / folder).iterdir():
+            if path.stem not in records:
+                path.unlink()
     return records
 
 
@@ -162,11 +140,22 @@ def _scene_settings(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if key != "count"}
 
 
-def _has(path: Path, content: dict[str, Any]) -> bool:
+def _found(folder: Path) -> dict[str, Any]:
+    """The settings of the set in a folder; empty where they cannot be read."""
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")) == content)
+        found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In which of the wanted settings a set differs, in words; empty if in none."""
+    return "; ".join(
+        f"{key} {found.get(key)} there, {value} wanted"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    )
 
 
 def _link(path: Path, other: Path) -> None:
@@ -179,14 +168,34 @@ def _link(path: Path, other: Path) -> None:
 
 def _put(partial: Path, target: Path) -> None:
     """`partial` becomes `target`; a smaller set there goes."""
-    if not target.is_dir():
-        partial.replace(target)
-        return
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.replace(old)
+    old = _old(target)
+    _clear(old)
+    if target.is_dir():
+        target.replace(old)
     partial.replace(target)
-    shutil.rmtree(old)
+    _clear(old)
+
+
+def _recover(target: Path) -> None:
+    """Ends what a stopped `_put` left: a set without its place, or one that has a successor."""
+    old = _old(target)
+    if (target / SETTINGS).is_file():
+        _clear(old)
+    elif (old / SETTINGS).is_file() and _is_free(target):
+        if target.is_dir():
+            target.rmdir()
+        old.replace(target)
+        logger.info("%s was in %s, and is back", target, old)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _clear(old: Path) -> None:
+    """Removes a set that has a successor, settings first: half removed, it must not come back."""
+    (old / SETTINGS).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _settings(
@@ -216,28 +225,26 @@ def _settings(
 
 def _scenes_there(target: Path, settings: Settings) -> int:
     """How many scenes of this set `target` holds; ValueError if it holds something else."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if _is_free(target):
         return 0
     remedy = "choose another folder or delete this one"
-    try:
-        found = json.loads((target / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ValueError(f"{target} exists and is no rendered set of scenes; {remedy}") from None
-    wanted = asdict(settings)
-    count = found.get("count")
+    found = _found(target)
+    if not found:
+        raise ValueError(f"{target} exists and is no rendered set of scenes; {remedy}")
+    wanted, count = asdict(settings), found.get("count")
     if found == wanted or (
         {**found, "count": settings.count} == wanted
         and isinstance(count, int)
         and count < settings.count
         and (target / RECORDS).is_file()
     ):
-        return int(count)
-    differing = [
-        f"{key} {found.get(key)} there, {wanted[key]} wanted"
-        for key in wanted
-        if found.get(key) != wanted[key]
-    ]
-    raise ValueError(f"{target} holds another set ({'; '.join(differing)}); {remedy}")
+        return found["count"]
+    differing = _differing(found, wanted)
+    raise ValueError(f"{target} holds another set ({differing}); {remedy}")
+
+
+def _is_free(target: Path) -> bool:
+    return not target.exists() or (target.is_dir() and not any(target.iterdir()))
 
 
 def _render_all(
@@ -286,113 +293,3 @@ def _render_one(settings: Settings, folder: Path, index: int) -> Record:
     Image.fromarray(picture.labels).save(folder / "labels" / f"{name}.png")
     Image.fromarray(depth_steps(picture.depth)).save(folder / "depth" / f"{name}.png")
     return Record(name, picture.biome, picture.captions, picture.keypoints, picture.boxes)
-
-
-def _line(record: Record) -> str:
-    arrays = {"keypoints": record.keypoints.tolist(), "boxes": record.boxes.tolist()}
-    return json.dumps({**record._asdict(), **arrays}, ensure_ascii=False) + "\n"
-
-
-def _record(line: str) -> Record:
-    found = json.loads(line)
-    keypoints = np.array(found.pop("keypoints"), dtype=np.float64).reshape(-1, len(JOINTS), 3)
-    boxes = np.array(found.pop("boxes"), dtype=np.float64).reshape(-1, 4)
-    return Record(**found, keypoints=keypoints, boxes=boxes)
-
-
-def _write_annotations(folder: Path, settings: Settings, records: list[Record]) -> None:
-    names = [record.name for record in records]
-    _write(folder / "label_names.json", label_table())
-    _write(folder / "depth.json", DEPTH_TABLE)
-    _write(
-        folder / "class_labels.json",
-        {
-            "names": {str(i): biome for i, biome in enumerate(BIOMES)},
-            "images": {record.name: BIOMES.index(record.biome) for record in records},
-        },
-    )
-    _write(folder / "captions.json", {record.name: record.captions for record in records})
-    if settings.people_share > 0:
-        seen = [(f"{record.name}.png", record.keypoints, record.boxes) for record in records]
-        _write(folder / "keypoints.json", coco(seen, settings.height, settings.width))
-    held_out = _held_out(settings)
-    _write(
-        folder / "split.json",
-        {
-            "train": [name for i, name in enumerate(names) if i not in held_out],
-            "validation": [name for i, name in enumerate(names) if i in held_out],
-        },
-    )
-    (folder / RECORDS).write_text("".join(map(_line, records)), encoding="utf-8")
-    (folder / "SOURCE.md").write_text(_source(settings), encoding="utf-8")
-    _write(folder / SETTINGS, asdict(settings))
-
-
-def _held_out(settings: Settings) -> set[int]:
-    """Spread evenly from the first scene on, so that a set that grows keeps apart what it kept."""
-    share = settings.validation_share
-    chosen = {i for i in range(settings.count) if math.ceil((i + 1) * share) > math.ceil(i * share)}
-    return chosen if len(chosen) < settings.count else chosen - {settings.count - 1}
-
-
-def depth_steps(depth: np.ndarray) -> np.ndarray:
-    """Metres as they are stored, uint16."""
-    return np.round(depth / DEPTH_SCALE).astype(np.uint16)
-
-
-def label_table() -> dict[str, str]:
-    """What label_names.json says."""
-    return {str(i): label for i, label in enumerate(LABELS)}
-
-
-def coco(
-    pictures: Sequence[tuple[str, np.ndarray, np.ndarray]],  # file, keypoints, boxes
-    height: int,
-    width: int,
-) -> dict[str, Any]:
-    """What keypoints.json says: everybody in these pictures, which are of one size."""
-    images, annotations = [], []
-    for i, (file, keypoints, boxes) in enumerate(pictures):
-        images.append({"id": i, "file_name": file, "width": width, "height": height})
-        places = keypoints.astype(np.float64)
-        places[..., :2] -= 0.5 * (places[..., 2:] > 0)  # pixel centres at integers, no more at .5
-        joints = np.round(places, 2).reshape(-1, 51).tolist()
-        for numbers, box in zip(
-            joints, np.round(boxes.astype(np.float64), 2).tolist(), strict=True
-        ):
-            annotations.append(
-                {
-                    "id": len(annotations),
-                    "image_id": i,
-                    "category_id": 1,
-                    "keypoints": numbers,
-                    "num_keypoints": sum(v > 0 for v in numbers[2::3]),
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
-    person = {"id": 1, "name": "person", "keypoints": list(JOINTS), "skeleton": SKELETON}
-    return {"images": images, "annotations": annotations, "categories": [person]}
-
-
-def _source(settings: Settings) -> str:
-    s = settings
-    share = f"{s.people_share:.0%} of them with people" if s.people_share else "without people"
-    return f"""# Rendered scenes
-
-| | |
-| --- | --- |
-| origin | rendered by `taming.worlds`, version {s.version} |
-| licence | free for any use |
-| images | {s.count}, {share} |
-| resolution | {s.width}x{s.height} |
-| seed | {s.seed} |
-| depth | metres = value * {DEPTH_SCALE}, along the view axis; sky and beyond: {FAR:g} m |
-| labels | {", ".join(f"{i} {name}" for i, name in enumerate(LABELS))} |
-| keypoints | COCO's 17; visibility 2 seen, 1 hidden, 0 outside the picture |
-"""
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

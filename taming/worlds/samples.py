@@ -21,8 +21,8 @@ import numpy as np
 import typer
 from PIL import Image
 
+from taming.worlds.annotations import DEPTH_TABLE, coco, depth_steps, label_table
 from taming.worlds.bodies import require_people
-from taming.worlds.dataset import DEPTH_TABLE, coco, depth_steps, label_table
 from taming.worlds.render import Rendered, render
 from taming.worlds.sample import sample_scene
 

@@ -1,8 +1,10 @@
 """Laws of annotating a set with networks: tiny untrained ones of the real classes, from disk."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 from PIL import Image
 
 from taming.annotators import annotate
+from taming.annotators.depth import DepthAnnotator
+from taming.annotators.pose import PoseAnnotator
 from taming.data.annotations import DepthTable, read_depth
 from taming.data.paired_folder import PairedFolder
 
@@ -51,6 +55,19 @@ def network(tmp_path_factory) -> Callable[[str], str]:
     def glpn():
         return hub.GLPNForDepthEstimation(hub.GLPNConfig(**levels)), hub.GLPNImageProcessorPil()
 
+    def zoedepth():
+        stages = [f"stage{number}" for number in (1, 2, 3, 4)]
+        backbone = hub.BeitConfig(
+            **layers, image_size=32, patch_size=16, out_features=stages, reshape_hidden_states=False
+        )
+        config = hub.ZoeDepthConfig(
+            backbone_config=backbone, neck_hidden_sizes=[8] * 4, fusion_hidden_size=8,
+            bottleneck_features=8, num_relative_features=8, bin_embedding_dim=8,
+            num_attractors=[2] * 4,
+        )  # fmt: skip
+        size = {"height": 32, "width": 32}
+        return hub.ZoeDepthForDepthEstimation(config), hub.ZoeDepthImageProcessorPil(size=size)
+
     def segformer():
         names = {0: "sky", 1: "sea", 2: "sand"}
         config = hub.SegformerConfig(
@@ -77,7 +94,8 @@ def network(tmp_path_factory) -> Callable[[str], str]:
         return hub.YolosForObjectDetection(config), hub.YolosImageProcessorPil(size=size)
 
     makers = {
-        "dpt": dpt, "glpn": glpn, "segformer": segformer, "vitpose": vitpose, "yolos": yolos
+        "dpt": dpt, "glpn": glpn, "zoedepth": zoedepth, "segformer": segformer,
+        "vitpose": vitpose, "yolos": yolos,
     }  # fmt: skip
 
     def save(name: str) -> str:
@@ -96,8 +114,6 @@ def files(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("name", "kind"), [("dpt", "inverse"), ("glpn", "metric")])
 def test_depth_is_read_back_as_it_was_estimated(root, network, name, kind, monkeypatch) -> None:
-    from taming.annotators.depth import DepthAnnotator
-
     answers = {size: np.linspace(1.0, 9.0, np.prod(size)).reshape(size) for size in SIZES.values()}
     monkeypatch.setattr(DepthAnnotator, "estimate", lambda self, pixels: answers[pixels.shape[:2]])
     assert annotate("depth", root, network(name)) == 2
@@ -109,12 +125,28 @@ def test_depth_is_read_back_as_it_was_estimated(root, network, name, kind, monke
         np.testing.assert_allclose(inverse, expected, rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", ["dpt", "glpn"])
+@pytest.mark.parametrize("name", ["dpt", "glpn", "zoedepth"])
 def test_depth_of_real_classes_lies_on_its_pictures(root, network, name) -> None:
+    """ZoeDepth's processor asked for the size of the picture, and for torchvision."""
     annotate("depth", root, network(name))
     found = PairedFolder(root, "all", annotations=["depth"])
     for index, picture in enumerate(found.names):
         assert found.annotations(index, np.zeros((*SIZES[picture], 3), np.uint8))["depth"].std() > 0
+
+
+@pytest.mark.parametrize("margins", [True, False])
+def test_the_margins_of_zoedepth_are_cut_off(root, network, monkeypatch, margins) -> None:
+    annotator = DepthAnnotator(root, network("zoedepth"))
+    annotator.processor.do_pad = margins
+    monkeypatch.setattr(
+        annotator.model,
+        "forward",
+        lambda pixel_values: SimpleNamespace(predicted_depth=pixel_values.mean(dim=1)),
+    )
+    ramp = np.add.outer(np.arange(40), 2 * np.arange(60)).astype(np.uint8)
+    depth = annotator.estimate(np.repeat(ramp[..., None], 3, axis=2))
+    assert depth.shape == ramp.shape
+    assert np.corrcoef(depth.ravel(), ramp.ravel())[0, 1] > 0.999
 
 
 def test_labels_have_the_names_of_the_network(root, network) -> None:
@@ -184,6 +216,51 @@ def test_a_stopped_pass_goes_on_where_it_stopped(root, network, kind, name) -> N
         annotate(kind, root, network(name), progress=stop)
     assert not list(root.rglob(".*partial*"))
     assert annotate(kind, root, network(name)) == 1
+
+
+def test_a_picture_at_which_a_network_was_stopped_is_not_one_of_nobody(
+    root, network, monkeypatch
+) -> None:
+    """It was listed before its people were found, and never looked at again."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        find = PoseAnnotator.find_joints
+        answers = iter([find, stop])
+        patched.setattr(PoseAnnotator, "find_joints", lambda *given: next(answers)(*given))
+        with pytest.raises(KeyboardInterrupt):
+            annotate("pose", root, network("vitpose"))
+    assert annotate("pose", root, network("vitpose")) == 1
+    table = json.loads((root / "keypoints.json").read_text())
+    assert [image["file_name"] for image in table["images"]] == ["one.png", "sub/two.v2.png"]
+    assert [person["image_id"] for person in table["annotations"]] == [0, 1]
+
+
+def test_names_with_colours_stay_as_they_are(root, network) -> None:
+    """Without their colours, maps painted by hand could not be read any more."""
+    colours = {"sky": [0, 0, 255], "sea": [0, 255, 0], "sand": [255, 0, 0]}
+    names = {str(i): {"name": n, "color": c} for i, (n, c) in enumerate(colours.items())}
+    (root / "label_names.json").write_text(json.dumps(names))
+    (root / "labels").mkdir()
+    Image.new("RGB", (60, 40), (0, 255, 0)).save(root / "labels" / "one.png")
+    assert annotate("labels", root, network("segformer")) == 1
+    assert json.loads((root / "label_names.json").read_text()) == names
+    found = PairedFolder(root, "all", annotations=["labels"])
+    labels = found.annotations(0, np.zeros((40, 60, 3), np.uint8))["labels"]
+    assert (labels == 1).all()
+
+
+def test_labels_of_two_networks_are_not_mixed(root, network) -> None:
+    """Networks with the same names were."""
+    shutil.copytree(network("segformer"), root.parent / "other")
+    annotate("labels", root, network("segformer"))
+    with pytest.raises(ValueError, match=r"labels.json was not made by .*other; move it"):
+        annotate("labels", root, str(root.parent / "other"))
+    (root / "label_names.json").unlink()
+    shutil.rmtree(root / "labels")
+    assert annotate("labels", root, str(root.parent / "other")) == 2
 
 
 def test_the_table_of_depth_is_there_before_the_first_map(root, network, monkeypatch) -> None:

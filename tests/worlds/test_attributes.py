@@ -1,6 +1,7 @@
 """What captions say is what the scene is, read back out of the sentences alone."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def test_the_first_sentence_says_place_hour_and_weather(told) -> None:
 def test_people_are_named_where_they_are_described(told) -> None:
     mentioned = {scene.seed for scene, sentence in told if "people" in attributes(sentence)}
     assert mentioned == {scene.seed for scene, _ in told if scene.people}
+
+
+def test_no_article_stands_before_the_wrong_sound(told) -> None:
+    """`A man in a orange shirt.` was written."""
+    told_of_people = " ".join(sentence for scene, sentence in told if scene.people).lower()
+    assert " an orange " in told_of_people
+    assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", told_of_people)
 
 
 def test_every_word_occurs(told) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_set_that_was_stopped_is_absent_and_goes_on(
     def full_disk(folder: Path, *_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(dataset_module, "_write_annotations", full_disk)
+    monkeypatch.setattr(dataset_module, "write_annotations", full_disk)
     with pytest.raises(OSError, match="No space"):
         render("stopped")
     monkeypatch.undo()
@@ -131,6 +132,112 @@ def test_a_set_grows(tmp_path: Path):
         render_set(9, 16, tmp_path / "at_once", people=False, workers=1, validation_share=0.25),
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["at_once", "set"]
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise AssertionError("a scene was rendered again")
+
+
+def test_a_set_that_was_stopped_before_its_name_is_not_rendered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings with a count were not known again, and all that was rendered was removed."""
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset_module, "_put", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            render_set(3, 16, tmp_path / "set", people=False, workers=1)
+    monkeypatch.setattr(dataset_module, "_render_one", _refuse)
+    render_set(3, 16, tmp_path / "set", people=False, workers=1)
+    monkeypatch.undo()
+    assert _same(tmp_path / "set", render_set(3, 16, tmp_path / "at_once", people=False, workers=1))
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_set_that_was_stopped_while_it_changed_places_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_again: bool
+) -> None:
+    """Between two renamings the set had a hidden name alone, and nothing looked there."""
+    target = render_set(2, 16, tmp_path / "set", people=False, workers=1)
+    replace = Path.replace
+
+    def stop_at_the_second(path: Path, other: Path) -> Path:
+        return _stop() if path.name == ".set.partial" else replace(path, other)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            render_set(3, 16, target, people=False, workers=1)
+    assert not target.exists()
+    if made_again:
+        target.mkdir()
+    monkeypatch.setattr(dataset_module, "_render_one", _refuse)
+    render_set(2, 16, target, people=False, workers=1)
+    render_set(3, 16, target, people=False, workers=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_what_a_larger_set_has_replaced_is_cleared_away(tmp_path: Path) -> None:
+    """A smaller set whose removal was stopped stayed for ever."""
+    target = render_set(1, 16, tmp_path / "set", people=False, workers=1)
+    (tmp_path / ".set.old").mkdir()
+    (tmp_path / ".set.old" / "worlds.json").write_text("{}")
+    render_set(1, 16, target, people=False, workers=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_stopped_rendering_of_another_set_is_not_removed(tmp_path: Path) -> None:
+    """It was, without a word, by the first call with other settings."""
+    with pytest.raises(KeyboardInterrupt):
+        render_set(9, 16, tmp_path / "set", people=False, workers=1, progress=_stop)
+    with pytest.raises(
+        ValueError,
+        match=r"\.set\.partial holds 8 scenes of another set.*height 16 there, 24 wanted",
+    ):
+        render_set(1, 24, tmp_path / "set", people=False, workers=1)
+    assert len(list((tmp_path / ".set.partial" / "images").iterdir())) == 8
+
+
+def test_pictures_that_were_not_written_down_are_no_part_of_a_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of an unfinished chunk stayed in a set that needed fewer."""
+    render = dataset_module._render_one
+
+    def stop_at_the_third(settings, folder: Path, index: int):
+        return _stop() if index == 2 else render(settings, folder, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset_module, "_render_one", stop_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            render_set(4, 16, tmp_path / "set", people=False, workers=1)
+    few = render_set(1, 16, tmp_path / "set", people=False, workers=1)
+    assert [p.name for p in (few / "images").iterdir()] == ["000000.png"]
+
+
+def test_a_set_behind_a_link_grows_where_it_lies(tmp_path: Path) -> None:
+    """The link was renamed instead, and could not be removed."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "disk" / "set", target_is_directory=True)
+    for count in (1, 2):
+        render_set(count, 16, tmp_path / "set", people=False, workers=1)
+        assert (tmp_path / "set").is_symlink()
+        assert [p.name for p in (tmp_path / "disk").iterdir()] == ["set"]
+        assert len(list((tmp_path / "disk" / "set" / "images").iterdir())) == count
+
+
+def test_a_mounted_disk_is_refused_before_anything_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder could not be renamed when everything had been rendered."""
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path / "disk")
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(ValueError, match=r"disk is where a disk is mounted.*choose a folder in it"):
+        render_set(1, 16, tmp_path / "disk", people=False, workers=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["disk"]
 
 
 def test_two_workers_write_what_one_writes(tmp_path: Path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from taming.worlds import LABELS, bodies, render, render_set, sample_scene
+from taming.worlds.annotations import coco
 from taming.worlds.captions import wearing
-from taming.worlds.dataset import coco
 
 needs_people = pytest.mark.skipif(
     not bodies.people_available(), reason='needs pip install "taming[people]"'
