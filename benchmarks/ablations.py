@@ -6,7 +6,7 @@ Renders scenes, trains the variants of `ablations_variants.py` one after the oth
 `taming.training.train`, measures them on held-out scenes, and writes report.json, report.md, the
 figure ablations.png and a sheet of samples for each condition that is judged. What is finished is
 kept, and a training that was stopped goes on: run the same command again. With `--only` some
-variants are trained; the report holds all that are finished. Eleven trainings and half an hour of
+variants are trained; the report holds all that are finished. Twelve trainings and half an hour of
 measuring; the weights that are kept on the way take 2 GB. Nothing else should run meanwhile.
 """
 
@@ -34,6 +34,8 @@ from benchmarks.ablations_variants import FIRST, JUDGED, VARIANTS, Variant, chos
 from benchmarks.machine import machine, versions
 from taming.checkpoint import read_state_dict, tensor_hash
 from taming.console import errors_in_a_sentence, progress_bar, without_advice
+from taming.data.marks import mark_of
+from taming.data.paired_folder import open_set
 from taming.evaluation.journal import Journal, clock
 from taming.evaluation.report import write_json, write_text
 from taming.finding import WEIGHTS
@@ -106,9 +108,8 @@ class Ablations:
                     validation_share=share,
                 )  # fmt: skip
         held_out(self.data, plan.size, plan.pictures)  # refuses now what could not be measured
-        listed = [self.data / name for name in ("worlds.json", "split.json")]
-        told = [path.read_text(encoding="utf-8") for path in listed if path.is_file()]
-        return _mark(str(self.data), *told)
+        parts = [open_set(self.data, split) for split in ("train", "validation")]
+        return _mark(*(mark_of(part) for part in parts))
 
     # --- trainings ---
 

@@ -22,7 +22,7 @@ from taming.evaluation.figures import Picture, sample_sheet
 LINES = ("-", "--", ":")  # of several curves of one variant
 SHOWN, WIDTH = 8, 128  # records on the sheet, and pixels of each, which its title needs
 COLOURS = dict(  # matplotlib's ten, and as many more as there are variants
-    zip((v.name for v in VARIANTS), (*(f"C{n}" for n in range(10)), "black"), strict=True)
+    zip((v.name for v in VARIANTS), (*(f"C{n}" for n in range(10)), "black", "grey"), strict=True)
 )
 
 

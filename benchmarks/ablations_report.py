@@ -76,6 +76,9 @@ def compared(values: Sequence[float], reference: Sequence[float] | None = None) 
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    values = values[~np.isnan(values)]  # pictures of which a measure says nothing
+    if not len(values):
+        return math.nan, math.nan
     spread = values.std(ddof=1) if len(values) > 1 else math.nan
     return float(values.mean()), float(spread / math.sqrt(len(values)))
 

@@ -67,21 +67,24 @@ class Snapshots(StageCallback):
                 each.path.unlink()
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
-        if is_kept(module.steps_done()):
+        if is_kept(module.steps_done()) and not _file(trainer, module).is_file():
             self.keep(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageTraining)
-        self.keep(trainer, pl_module)
+        self.keep(trainer, pl_module)  # once more where it is kept: its time says it is the end
 
     def keep(self, trainer: pl.Trainer, module: StageTraining) -> None:
-        step, clocks = module.steps_done(), _clocks(trainer)
-        path = _folder(trainer) / SNAPSHOTS / f"{step:07d}.safetensors"
-        if path.is_file() or not trainer.is_global_zero:
+        clocks = _clocks(trainer)
+        if not trainer.is_global_zero:
             return
         own = {k: v for k, v in module.export().items() if not k.startswith(FROZEN)}
-        seconds = clocks[0].seconds()
-        save_weights(path, own, {"steps": str(step), "seconds": f"{seconds:.2f}"})
+        told = {"steps": str(module.steps_done()), "seconds": f"{clocks[0].seconds():.2f}"}
+        save_weights(_file(trainer, module), own, told)
+
+
+def _file(trainer: pl.Trainer, module: StageTraining) -> Path:
+    return _folder(trainer) / SNAPSHOTS / f"{module.steps_done():07d}.safetensors"
 
 
 def _folder(trainer: pl.Trainer) -> Path:

@@ -109,9 +109,15 @@ VARIANTS = (
         told="codes of 256 dimensions, compared as they are; dead codes restarted",
     ),
     Variant(
+        "no_restarts", "256 dimensions, no restarts", "first",
+        ("model.params.embed_dim=256", "model.params.quantizer.params.normalize=false",
+         "training.restart_every=0"),
+        told="as before, without restarts",
+    ),
+    Variant(
         "published", "published quantizer", "first",
         ("model.params.embed_dim=256", "model.params.quantizer=null", "training.restart_every=0"),
-        told="as before, with the published weights of the losses and no restarts",
+        told="as before, with the published weights of the losses",
     ),
 )  # fmt: skip
 
@@ -189,7 +195,7 @@ QUESTIONS = (
     Question(
         "codebook",
         "The codebook of the first stage",
-        (Entry("first_stage"), Entry("sphere_256"), Entry("plain_256"), Entry("published")),
+        tuple(map(Entry, ("first_stage", "sphere_256", "plain_256", "no_restarts", "published"))),
     ),
 )
 

@@ -32,6 +32,7 @@ from benchmarks.floors import Floors
 
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
+LEAST_PAIRS = 5  # below which quartiles would be made up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +79,15 @@ class Paired(NamedTuple):
     ours: float  # median, seconds
     peer: float  # median, seconds
     ratio: float  # peer / ours, the median over the pairs
-    spread: tuple[float, float]  # quartiles of the ratio over the pairs
+    spread: tuple[float, float] | None  # quartiles of the ratio over the pairs, where they say so
 
-    def columns(self, scale: float = 1.0, pieces: int = 1) -> dict[str, Any]:
+    def columns(self, scale: float = 1.0, pieces: float = 1) -> dict[str, Any]:
         """What a `Row` says of them: times by `scale`; ours did so many `pieces` at once."""
-        low, high = self.spread
         return {
             "ours": self.ours / pieces * scale,
             "peer": self.peer * scale,
             "ratio": self.ratio * pieces,
-            "spread": (low * pieces, high * pieces),
+            "spread": self.spread and (self.spread[0] * pieces, self.spread[1] * pieces),
         }
 
 
@@ -95,7 +95,8 @@ def summarize(ours: list[float], peer: list[float]) -> Paired:
     """The n-th of `ours` was measured beside the n-th of `peer`."""
     ratios = [theirs / mine for mine, theirs in zip(ours, peer, strict=True)]
     low, middle, high = torch.tensor(ratios).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
-    return Paired(statistics.median(ours), statistics.median(peer), middle, (low, high))
+    spread = (low, high) if len(ratios) >= LEAST_PAIRS else None
+    return Paired(statistics.median(ours), statistics.median(peer), middle, spread)
 
 
 class PeerTimer:

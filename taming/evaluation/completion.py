@@ -1,9 +1,9 @@
 """Half-finished pictures: is what was kept still there, does the rest fit, and does it vary?
 
 What is compared is always the true picture with something else in its hole: the reconstruction, a
-sample, or the sample of another record. The pipeline moves its samples to the rim of the hole; so
-are the others, by the same rule. The perceptual distance is divided by the share of the picture
-that was filled, so that holes of all sizes count alike.
+sample, or what was painted into the same hole of another record. The pipeline moves its samples to
+the rim of the hole; so are the others, by the same rule. The perceptual distance is divided by the
+share of the picture that was filled, so that holes of all sizes count alike.
 """
 
 from __future__ import annotations
@@ -71,15 +71,17 @@ def compared(
     reach: float,  # of `rims_met`, in pixels
     seed: int = 0,
 ) -> Completed:
-    shuffle = derangement(len(records), seed)
     true = [record.picture for record in records]
     holes = [record.asked["known"] for record in records]
+    partners = shuffled_within(holes, seed)
     sources = {
         "true": true,
         "reconstructed": rims_met(true, reconstructed, holes, reach),
         "sampled": filled(true, sampled, holes),
-        "shuffled": rims_met(true, [sampled[n] for n in shuffle], holes, reach),
     }
+    if partners is not None:
+        others = [sampled[partner] for partner in partners]
+        sources["shuffled"] = rims_met(true, others, holes, reach)
     shares = np.array([1.0 - hole.mean() for hole in holes])
     apart = {
         source: np.array(eyes.distances(true, pictures)) / shares
@@ -94,9 +96,9 @@ def compared(
         "reconstructed": kept_exactly(true, reconstructed, holes),
         "sampled": kept_exactly(true, sampled, holes),
     }
-    others = filled(true, [true[n] for n in shuffle], holes)
+    exchanged = filled(true, [true[n] for n in derangement(len(records), seed)], holes)
     varied = {
-        "true": np.mean(np.array(eyes.distances(true, others)) / shares),
+        "true": np.mean(np.array(eyes.distances(true, exchanged)) / shares),
         "sampled": np.mean(
             np.array(eyes.distances(sources["sampled"], filled(true, again, holes))) / shares
         ),
@@ -118,6 +120,24 @@ def compared(
         ),
     ]
     return Completed(rows, -torch.from_numpy(apart["sampled"]))
+
+
+def shuffled_within(holes: Sequence[Mask], seed: int = 0) -> list[int] | None:
+    """For each record another one with the same hole; None where a hole is the only one.
+
+    What is cut out of another sample must have been painted: where holes differ, a part of it is
+    what was kept there.
+    """
+    partners = list(range(len(holes)))
+    alike: dict[bytes, list[int]] = {}
+    for number, hole in enumerate(holes):
+        alike.setdefault(hole.tobytes(), []).append(number)
+    for numbers in alike.values():
+        if len(numbers) < 2:
+            return None
+        for place, other in zip(numbers, derangement(len(numbers), seed), strict=True):
+            partners[place] = numbers[other]
+    return partners
 
 
 def filled(

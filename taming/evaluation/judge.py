@@ -62,11 +62,12 @@ class JudgeConfig:
     size: tuple[int, int]  # height x width
     names: tuple[str, ...] = ()  # the set's labels or classes; others have none
     format: str = "folder"  # of the set
-    pictures: int = 0  # in its training split
+    split: str = "train"  # of the set, from which the judge learns
+    pictures: int = 0  # in that split
     annotated: str = ""  # `data.marks.mark_of` the set, which tells sets of one name apart
     ignore: tuple[str, ...] = ()  # label names that count as unlabelled
     widths: tuple[int, ...] = (32, 64, 128)
-    draws: int = 2400  # random crops of the training split, seen again and again
+    draws: int = 2400  # random crops of that split, seen again and again
     steps: int = 600
     batch_size: int = 16
     learning_rate: float = 2e-3

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from taming.data.batch import NO_CLASS, collate
 from taming.data.datamodule import ImageData
 from taming.data.image_list import ImageList
 from taming.data.marks import mark_of
+from taming.data.pictures import NoPictures
 from taming.evaluation.judge import Judge, JudgeConfig, NoJudge
 from taming.evaluation.judges import (
     CONFIG,
@@ -74,7 +75,7 @@ class Lessons:
 def draw_lessons(
     config: JudgeConfig, reconstruct: Reconstruct | None = None, progress: Progress | None = None
 ) -> Lessons:
-    """`config.draws` random crops of the training split of the set that the config names."""
+    """`config.draws` random crops of the split that the config names."""
     data = open_data(config)
     part = data.train.sets[0]
     samples: list[dict[str, Any]] = []
@@ -88,7 +89,7 @@ def draw_lessons(
         samples += [stored(sample, part) for sample in drawn]
         if progress is not None:
             progress(len(samples), config.draws)
-    centred = data.validation  # the training split once more, without chance
+    centred = data.validation  # the same split once more, without chance
     assert centred is not None
     every = max(1, len(centred) // TYPICAL)
     typical = [centred.sample(index) for index in range(0, len(centred), every)]
@@ -96,7 +97,7 @@ def draw_lessons(
 
 
 def open_data(config: JudgeConfig) -> ImageData:
-    """The set of a judge in its own vocabulary; its validation is the training split, centred."""
+    """The set of a judge in its own vocabulary; its validation is the same split, centred."""
     entry = {
         "path": config.path,
         "size": config.size,
@@ -104,13 +105,23 @@ def open_data(config: JudgeConfig) -> ImageData:
         "ignore": config.ignore,
         "scale": config.scale,
         "jitter": config.jitter,
-        "validation_split": "train",
+        "split": config.split,
+        "validation_split": config.split,
     }
     return ImageData([entry], seed=config.seed)
 
 
-def judge_config(task: str, path: Path, size: tuple[int, int], **settings: Any) -> JudgeConfig:
-    """The config of a judge, with what its set says of itself: names, pictures, the mark."""
+def judge_config(
+    task: str,
+    path: Path,
+    size: tuple[int, int],
+    held_out: Collection[str] = (),  # names of pictures that it is to judge
+    **settings: Any,
+) -> JudgeConfig:
+    """The config of a judge, with what its set says of itself: names, pictures, the mark.
+
+    NoJudge where the set has nothing to learn from, or nothing but what is to be judged.
+    """
     plain = JudgeConfig(
         task=task,  # pyright: ignore[reportArgumentType]
         path=str(path),
@@ -119,11 +130,21 @@ def judge_config(task: str, path: Path, size: tuple[int, int], **settings: Any) 
         **settings,
     )
     data = open_data(plain)
+    try:
+        part = data.train.sets[0]
+    except NoPictures as error:
+        raise NoJudge(str(error)) from error
+    known = len(set(part.names).intersection(held_out))
+    if known:
+        raise NoJudge(
+            f"{known} of the {len(part)} pictures in its split '{plain.split}', from which a judge "
+            f"would learn, are among those that are held out"
+        )
     return replace(
         plain,
         names=vocabulary(data, task),
-        pictures=len(data.train),
-        annotated=mark_of(data.train.sets[0]),
+        pictures=len(part),
+        annotated=mark_of(part),
     )
 
 

@@ -261,7 +261,8 @@ class EdgeReader:
 
     def each(self, readings: Tensor, targets: Tensor) -> Tensor:
         pairs = zip(readings, targets, strict=True)
-        return torch.tensor([edge_agreement(one[None], two[None]).f1 for one, two in pairs])
+        found = torch.tensor([edge_agreement(one[None], two[None]).f1 for one, two in pairs])
+        return found.nan_to_num(nan=1.0)  # nothing was asked for, and nothing is there
 
 
 JUDGES: dict[str, Any] = {  # a class of judges for each condition

@@ -3,6 +3,7 @@
 Each function takes the readings, the targets and the targets of *other* pictures, and gives a
 dictionary of measures, of which higher is better, but for the RMSE. To score under shuffled
 conditions, exchange the last two: the same pictures are then held against what they were not asked.
+Shares of nothing are NaN: where no pixel was labelled, no joint shown, nobody has obeyed or not.
 
 Pictures of one set resemble one another: a street has its road below and its sky above, whoever
 painted it, so that plain measures stay high under shuffled conditions. Each task therefore has,
@@ -19,6 +20,7 @@ fraction of the person's box (Yang & Ramanan 2013); Spearman's rank correlation,
 F1 of edges with a tolerance, as in Berkeley's benchmark (Martin et al. 2004), without its matching.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,7 +77,7 @@ def mean_iou(table: Tensor) -> float:
     both = table.diagonal()
     either = table.sum(0) + table.sum(1) - both
     occurs = table.sum(1) > 0
-    return float((both[occurs] / either[occurs]).mean()) if bool(occurs.any()) else 0.0
+    return float((both[occurs] / either[occurs]).mean())  # NaN where none does
 
 
 # --- depth ---------------------------------------------------------------------------------------
@@ -111,7 +113,8 @@ def correlation(one: Tensor, other: Tensor) -> float:
     """Pearson's, 0 where one side is constant."""
     one, other = one.flatten().double(), other.flatten().double()
     one, other = one - one.mean(), other - other.mean()
-    return _share(float(one @ other), float(one.norm() * other.norm()))
+    norms = float(one.norm() * other.norm())
+    return float(one @ other) / norms if norms else 0.0
 
 
 # --- pose ----------------------------------------------------------------------------------------
@@ -135,8 +138,9 @@ def score_pose(readings: Tensor, targets: Tensor, others: Tensor, mean: Tensor) 
     )
     offset, wanted = (readings - mean)[shown].double(), (targets[..., :2] - mean)[shown].double()
     # Offsets are compared as they are, not around their own means: where the person stands counts.
-    agreement = float((offset * wanted).sum())
-    scores["centred correlation"] = _share(agreement, float(offset.norm() * wanted.norm()))
+    agreement, norms = float((offset * wanted).sum()), float(offset.norm() * wanted.norm())
+    nothing = 0.0 if bool(shown.any()) else math.nan
+    scores["centred correlation"] = agreement / norms if norms else nothing
     return scores
 
 
@@ -179,7 +183,7 @@ def _share_right(readings: Tensor, targets: Tensor) -> float:
 class EdgeAgreement(NamedTuple):
     precision: float  # share of the lines found that were asked for
     recall: float  # share of the lines asked for that were found
-    f1: float
+    f1: float  # 0 where there are lines on one side alone
 
 
 def edge_agreement(readings: Tensor, targets: Tensor) -> EdgeAgreement:
@@ -187,7 +191,11 @@ def edge_agreement(readings: Tensor, targets: Tensor) -> EdgeAgreement:
     found, asked = readings > 0.5, targets > 0.5
     precision = _share(float((found & _around(asked)).sum()), float(found.sum()))
     recall = _share(float((asked & _around(found)).sum()), float(asked.sum()))
-    return EdgeAgreement(precision, recall, _share(2.0 * precision * recall, precision + recall))
+    f1 = math.nan
+    if bool(found.any()) or bool(asked.any()):
+        both = not math.isnan(precision + recall) and precision + recall > 0.0
+        f1 = 2.0 * precision * recall / (precision + recall) if both else 0.0
+    return EdgeAgreement(precision, recall, f1)
 
 
 def _around(lines: Tensor) -> Tensor:
@@ -201,4 +209,4 @@ def score_edges(readings: Tensor, targets: Tensor) -> Measures:
 
 
 def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    return part / whole if whole else math.nan

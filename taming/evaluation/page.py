@@ -6,6 +6,7 @@ every page of this project.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -67,8 +68,10 @@ def _copies(shown: Sequence[Mapping[str, Any]], album: Path) -> dict[str, Path]:
 
 
 def _copy_of(each: Mapping[str, Any], place: int) -> str:
-    task = _plain(f"{each['set']} {each['task']}")
-    return f"{task}_{each['word']}_{place}.png"
+    """Names that look alike in plain letters (`my-set`, `my_set`) have other marks."""
+    told = f"{each['set']} {each['task']}"
+    mark = hashlib.sha256(told.encode()).hexdigest()[:6]
+    return f"{_plain(told)}_{mark}_{each['word']}_{place}.png"
 
 
 def _put_away(copies: Mapping[str, Path], images: Path) -> None:

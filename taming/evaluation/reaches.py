@@ -37,12 +37,16 @@ def _obeys(row: Row) -> bool:
     """As far as the true and the reconstructed pictures do, and because of what was asked."""
     sampled = _number(row.sampled)
     shares = sampled >= 0.85 * _number(row.reconstructed) and sampled >= 0.75 * _number(row.true)
-    return shares and sampled > _number(row.shuffled)
+    return shares and _is_asked_for(row)
 
 
 def _tells(row: Row) -> bool:
-    sampled = _number(row.sampled)
-    return sampled >= 0.85 * _number(row.true) and sampled > _number(row.shuffled)
+    return _number(row.sampled) >= 0.85 * _number(row.true) and _is_asked_for(row)
+
+
+def _is_asked_for(row: Row) -> bool:
+    """Nearer to what true pictures get than to what any picture of the set would."""
+    return _number(row.sampled) > (_number(row.shuffled) + _number(row.true)) / 2.0
 
 
 def _resembles(row: Row) -> bool | None:
@@ -63,9 +67,10 @@ def _number(value: float | None) -> float:
     return value
 
 
-# More than shuffled, too: where pictures of a set are alike, who ignores everything comes close.
-_MAPS = "sampled >= 85 % of reconstructed, 75 % of true; > shuffled"
-_WORDS = "sampled >= 85 % of true; > shuffled"
+# Where pictures of a set are alike, who ignores everything comes close to these shares.
+_ASKED = "nearer to true than to shuffled"
+_MAPS = f"sampled >= 85 % of reconstructed, 75 % of true; {_ASKED}"
+_WORDS = f"sampled >= 85 % of true; {_ASKED}"
 _ALL = ("true", "reconstructed", "sampled")
 
 REACHES = (
@@ -161,9 +166,11 @@ def _with_reach(row: Row, rows: Sequence[Row], is_worlds: bool) -> Row:
     if "+" in row.task and PAIRED.get(name) == measure:
         beside = (row.set, row.task, row.measure + ALONE)
         alone = [r.sampled for r in rows if (r.set, r.task, r.measure) == beside]
-        numbers = [row.sampled, alone[0] if alone else None]
-        known = None not in numbers
-        met = _number(numbers[0]) >= TOGETHER * _number(numbers[1]) if known else None
+        needed = [row.true, row.sampled, row.shuffled, *(alone or [None])]
+        met = None
+        if None not in needed:
+            met = _number(row.sampled) >= TOGETHER * _number(alone[0]) and _is_asked_for(row)
         same = f"the same {row.pictures}" if row.pictures else "the same"
-        return replace(row, reach=f"sampled >= 97 % of alone on {same} pictures", met=met)
+        text = f"sampled >= 97 % of alone on {same} pictures; {_ASKED}"
+        return replace(row, reach=text, met=met)
     return row

@@ -142,7 +142,7 @@ def open_sets(
     mix = data.validation
     if mix is None:
         raise ValueError(f"the sets {', '.join(names)} have no held-out pictures")
-    opened = dict(zip([part.name for part in data.train.sets], data.sets, strict=True))
+    opened = dict(zip(names, data.sets, strict=True))
     return [divided(opened[part.name], part, pictures, seed) for part in mix.sets]
 
 

@@ -48,10 +48,11 @@ class Row:
     def of(
         cls, set_name: str, task: str, measure: str, columns: Mapping[str, float | None]
     ) -> "Row":
-        """A row of the columns that there are."""
+        """A row of the columns that there are; NaN, what nothing was counted for, is none."""
         strangers = set(columns) - set(COLUMNS)
         assert not strangers, strangers
-        true, reconstructed, sampled, shuffled = (columns.get(column) for column in COLUMNS)
+        known = {name: x for name, x in columns.items() if x is not None and not math.isnan(x)}
+        true, reconstructed, sampled, shuffled = (known.get(column) for column in COLUMNS)
         return cls(set_name, task, measure, true, reconstructed, sampled, shuffled)
 
     @property

@@ -212,6 +212,8 @@ class Subject:
             name,
             held.path,
             held.size,
+            held_out=held.part.names,
+            split=held.entry.split,
             format=held.entry.format,
             ignore=held.entry.ignore,
             draws=self.plan.judge_draws,

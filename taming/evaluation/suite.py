@@ -211,6 +211,8 @@ def answered(
             answers.append({"rows": rows, "shown": [], "notes": []})
     if not subject.can_paint:
         answers.append(note("no conditions: only stages of taming.transformer.multi_task have any"))
+    unread = [name for name in subject.conditions if name not in (*READABLE, "lowres", "known")]
+    answers += [note(f"{name} is not asked for: nothing here reads it") for name in unread]
     for held in painted:
         asked = chosen[held.name]
         if "obedience" in only:

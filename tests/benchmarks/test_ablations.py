@@ -1,5 +1,6 @@
 """Ablations from end to end with a second for each training, and what their report promises."""
 
+import itertools
 import json
 import math
 import time
@@ -26,6 +27,7 @@ from benchmarks.ablations_training import (
 from benchmarks.ablations_variants import FIRST, NAMED, config_of
 from taming.checkpoint import read_state_dict, save_weights
 from taming.config import load_config, plain
+from taming.training.callbacks import TimeLimit
 
 PLAN = Plan(
     minutes=0.01,
@@ -234,6 +236,18 @@ def go_on_for_a_moment(made: Made, run: Path, early: Snapshot) -> float:
     minutes = early.seconds / 60 + 0.002
     train_for(first_stage(made, minutes, "trainer.max_steps=-1"), run, go_on=True)
     return minutes
+
+
+def test_a_training_that_ends_where_weights_are_kept_is_complete(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were kept a moment before the time was over, and said so: it seemed to be stopped."""
+    readings = itertools.count(1)
+    monkeypatch.setattr(TimeLimit, "seconds", lambda clock: 0.05 * next(readings))
+    monkeypatch.setattr("benchmarks.ablations_training.is_kept", lambda step: True)
+    run = tmp_path / "stopped"
+    train_for(first_stage(made, 0.1 / 60), run, go_on=False)
+    assert [snapshot.step for snapshot in snapshots(run)] == [1]
 
 
 def test_a_stopped_training_goes_on(made: Made, tmp_path: Path) -> None:

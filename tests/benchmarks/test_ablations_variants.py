@@ -83,6 +83,7 @@ def test_codebooks_differ_in_the_quantizer_and_nowhere_else() -> None:
         "model.params.embed_dim",
         "model.params.quantizer.params.normalize",
     }
+    assert changed("no_restarts") - changed("plain_256") == {"training.restart_every"}
     others = {key for key in changed("published") if not key.startswith("model.params.quantizer")}
     assert others == {"model.params.embed_dim", "training.restart_every"}
 

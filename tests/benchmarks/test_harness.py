@@ -81,7 +81,10 @@ def test_without_a_line_nothing_is_met_and_without_a_number_it_is_missed() -> No
 def test_the_ratio_of_pairs_is_the_median_over_the_pairs() -> None:
     # The machine was twice as slow during the third pair: both sides met it.
     found = summarize([1.0, 1.0, 2.0], [3.0, 4.0, 8.0])
-    assert found == Paired(1.0, 4.0, 4.0, (3.5, 4.0))
+    assert found == Paired(1.0, 4.0, 4.0, None)  # three pairs have no quartiles
+    found = summarize([1.0, 1.0, 2.0, 1.0, 1.0], [3.0, 4.0, 8.0, 5.0, 2.0])
+    assert found == Paired(1.0, 4.0, 4.0, (3.0, 4.0))
+    assert found.columns(1e3, pieces=2)["spread"] == (6.0, 8.0)
 
 
 def test_sides_take_turns_and_beginning_too(context: Context) -> None:

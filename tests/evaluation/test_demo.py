@@ -1,10 +1,12 @@
 """The demos from end to end with a budget of seconds, and what their pages promise."""
 
+import json
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -123,11 +125,31 @@ def test_a_second_run_keeps_what_is_finished(made: Made) -> None:
 
 def test_only_held_out_scenes_are_shown(made: Made) -> None:
     scenes = Scenes(made.folder / "worlds", PLAN.size)
+    told = json.loads((made.folder / "worlds" / "split.json").read_text())
+    assert set(scenes.names) == set(told["validation"])
+    assert not set(scenes.names) & set(told["train"])
     truths = [scenes.image(name).tobytes() for name in scenes.names]
     for task in TASKS:
         for example in task.examples(scenes):
             seen = example.varied if example.truth is None else example.truth
             assert seen is None or seen.tobytes() in truths
+
+
+def test_scenes_that_are_added_take_their_time_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(scenes: int, size: int, folder: Path, **options: Any) -> None:
+        time.sleep(0.2)
+        folder.mkdir(exist_ok=True)
+        (folder / "worlds.json").write_text(str(scenes))
+
+    monkeypatch.setattr("taming.evaluation.demo_training.render_set", render)
+    taken = []
+    for scenes in (24, 30, 30):
+        demo = Demo(tmp_path, replace(PLAN, scenes=scenes), QUIET)
+        demo._render()
+        taken.append(demo.seconds["scenes"])
+    assert 0.2 <= taken[0] < taken[1] == taken[2]
 
 
 def test_other_settings_are_not_what_was_finished(tmp_path: Path) -> None:

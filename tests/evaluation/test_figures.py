@@ -10,14 +10,15 @@ from taming.evaluation.figures import draw_curves, grouped, read_history, sample
 
 
 def test_a_sheet_shows_every_record_once() -> None:
-    tile = np.zeros((16, 24, 3), np.uint8)
-    sheet = sample_sheet([[tile, tile + 255]] * 7, ["one", "other"], columns=3)
-    assert sheet.width > 3 * 2 * 24
-    white = (np.asarray(sheet)[40] == 255).all(axis=-1)
-    assert sheet.height > 3 * 16
-    assert white.sum() >= 3 * 24
+    tiles = [np.full((16, 24, 3), (250, 40, number), np.uint8) for number in range(14)]
+    records = [tiles[2 * number : 2 * number + 2] for number in range(7)]
+    sheet = np.asarray(sample_sheet(records, ["one", "other"], columns=3))
+    for number in range(14):  # whole, and nowhere else
+        rows, columns = np.nonzero((sheet == (250, 40, number)).all(axis=-1))
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert (len(rows), height, width) == (16 * 24, 16, 24)
     with pytest.raises(ValueError, match="titles"):
-        sample_sheet([[tile]], ["one", "two"])
+        sample_sheet([tiles[:1]], ["one", "two"])
 
 
 def test_curves_are_drawn_from_a_history(tmp_path: Path) -> None:

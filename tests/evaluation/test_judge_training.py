@@ -1,5 +1,6 @@
 """What judges learn from true and from reconstructed pictures, and that they learn it once."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_a_config_has_what_its_set_says(blocks: Path) -> None:
     found = judge_config("labels", blocks, SIZE, draws=4)
     assert (found.names, found.pictures, found.draws) == (("ground", "block"), 16, 4)
     assert found.annotated == mark_of(PairedFolder(blocks, "train", SIZE))
+
+
+def test_a_judge_learns_from_the_split_that_the_run_learned_from(blocks: Path) -> None:
+    """It always learned from `train`, which a run may hold out."""
+    found = judge_config("depth", blocks, SIZE, split="validation", draws=8)
+    names = {sample["name"] for sample in draw_lessons(found).samples}
+    assert (found.pictures, len(names)) == (8, 8)
+    assert names == set(PairedFolder(blocks, "validation", SIZE).names)
+    assert home_of(found) != home_of(replace(found, split="train"))
+
+
+@pytest.mark.parametrize("split", ["validation", "all", "train+validation"])
+def test_a_judge_never_learns_from_what_it_judges(blocks: Path, split: str) -> None:
+    held = PairedFolder(blocks, "validation", SIZE).names
+    with pytest.raises(NoJudge, match=f"8 of the .* in its split '{re.escape(split)}'.*held out"):
+        judge_config("depth", blocks, SIZE, held_out=held, split=split)
+
+
+def test_a_set_without_its_split_has_no_judge(blocks: Path) -> None:
+    with pytest.raises(NoJudge, match="no pictures in split 'test'"):
+        judge_config("depth", blocks, SIZE, split="test")
 
 
 def test_two_sets_of_one_name_have_judges_of_their_own(blocks: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Judges: what they read, how they score it, and that they come back from disk unchanged."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,15 @@ def test_words_that_a_caption_does_not_name_do_not_count() -> None:
     scores = judge.score(readings, asked[None], asked[None])
     assert "people" not in scores
     assert scores["accuracy"] in (0.0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+
+
+def test_a_blank_that_was_asked_for_is_no_failure() -> None:
+    blank, line = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    line[..., 4, :] = 1.0
+    asked, drawn = torch.cat([blank, blank, line]), torch.cat([blank, line, blank])
+    assert EdgeReader().each(drawn, asked).tolist() == [1.0, 0.0, 0.0]
+    whole = EdgeReader().score(blank, blank, blank)
+    assert all(math.isnan(value) for value in whole.values())
 
 
 def test_edges_of_the_same_picture_agree_and_a_pixel_of_shift_is_forgiven() -> None:

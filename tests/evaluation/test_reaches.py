@@ -37,8 +37,8 @@ MISSED = [
     Row("w", "reconstruction", "codebook usage", reconstructed=0.94),
     Row("w", "labels", "mIoU", true=0.9, reconstructed=0.7, sampled=0.61, shuffled=0.1),
     Row("w", "depth", "Spearman", true=0.8, reconstructed=0.78, sampled=0.61, shuffled=0.1),
-    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.7, sampled=0.61, shuffled=0.61),
-    Row("w", "text", "accuracy", true=0.8, sampled=0.7, shuffled=0.7),
+    Row("w", "depth", "Spearman", true=0.8, reconstructed=0.7, sampled=0.65, shuffled=0.61),
+    Row("w", "text", "accuracy", true=0.8, sampled=0.7, shuffled=0.69),
     Row("w", "pose", "PCK@0.1", true=0.8, reconstructed=0.7, sampled=0.5, shuffled=0.1),
     Row("w", "class_label", "accuracy", true=0.8, sampled=0.67, shuffled=0.1),
     Row("w", "text", "accuracy", true=0.8, sampled=0.67, shuffled=0.1),
@@ -90,15 +90,23 @@ def test_two_together_are_held_against_each_alone_on_the_same_pictures(
     name = "depth: Spearman"
     beside = Row("w", "labels+depth", name + ALONE, sampled=0.6, pictures=31)
     elsewhere = replace(beside, set="v", sampled=0.1)
-    together = Row("w", "labels+depth", name, sampled=sampled, pictures=31)
+    together = Row("w", "labels+depth", name, 0.7, sampled=sampled, shuffled=0.1, pictures=31)
     row = with_reaches([others, elsewhere, beside, together], ["w"])[3]
     assert row.met is met
     assert row.reach is not None
     assert "the same 31 pictures" in row.reach
 
 
+def test_two_that_are_ignored_together_as_each_is_alone_do_not_meet_it() -> None:
+    name = "depth: Spearman"
+    alone = Row("w", "labels+depth", name + ALONE, sampled=0.08)
+    together = Row("w", "labels+depth", name, true=0.9, sampled=0.08, shuffled=0.07)
+    assert with_reaches([together, alone], ["w"])[0].met is False
+
+
 def test_two_together_without_the_one_alone_are_not_known() -> None:
-    row = with_reaches([Row("w", "labels+depth", "depth: Spearman", sampled=1.0)], ["w"])[0]
+    together = Row("w", "labels+depth", "depth: Spearman", true=1.0, sampled=1.0, shuffled=0.0)
+    row = with_reaches([together], ["w"])[0]
     assert row.reach is not None
     assert row.met is None
 

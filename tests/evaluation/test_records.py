@@ -1,5 +1,7 @@
 """What is asked of a model: held-out pictures, divided once, from the right sets."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ def test_what_a_sample_does_not_have_cannot_be_asked_for(blocks: Path) -> None:
     rng: Any = None
     assert asked_for("depth", held.part, sample, CONDITIONS, rng) is None
     assert asked_for("text", held.part, sample, CONDITIONS, rng) is None
+
+
+def test_a_set_may_be_held_out_as_a_whole(blocks: Path, tmp_path: Path) -> None:
+    """Nothing is trained here: that a set has no part for it was an error."""
+    root = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    names = json.loads((root / "split.json").read_text())["train"]
+    (root / "split.json").write_text(json.dumps({"validation": names}))
+    held = opened(root)
+    assert sorted([*held.reference, *held.asked]) == list(range(16))
+    assert torch.equal(
+        records_of(held, ["labels"], CONDITIONS, 1)[0].values["labels"].unique(),
+        torch.tensor([0, 1]),
+    )
 
 
 def test_own_sets_are_taken_whole_and_one_that_is_missing_is_named(blocks: Path) -> None:

@@ -1,6 +1,8 @@
 """Reports: rows there and back, tables, text, the album, the page."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -62,9 +64,27 @@ def test_a_page_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path: Pat
     for task in ("depth", "labels"):
         shown = {"set": "rooms", "task": task, "word": "best", "name": "x"}
         write_page("A", {}, [], [shown | {"pictures": [["true", "a.png"]]}], [], tmp_path, out)
-        assert (out / "report_images" / f"rooms_{task}_best_0.png").is_file()
+        assert len(list((out / "report_images").glob(f"rooms_{task}_*_best_0.png"))) == 1
         assert all(path.is_file() for path in kept)
         assert len(list((out / "report_images").glob("*.png"))) == 2
+
+
+def test_sets_of_similar_names_keep_their_pictures_apart(tmp_path: Path) -> None:
+    names = ("my-set", "my_set", "my set")
+    shown = []
+    for number, name in enumerate(names):
+        Image.new("RGB", (2, 2), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        told = {"set": name, "task": "depth", "word": "best", "name": "x"}
+        shown.append(told | {"pictures": [["true", f"{number}.png"]]})
+    write_page("A", {}, [], shown, [], tmp_path, tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    found = [Image.open(tmp_path / "out" / path) for path in re.findall(r'src="([^"]+)"', page)]
+    assert [picture.getpixel((0, 0)) for picture in found] == [(n, 0, 0) for n in range(3)]
+
+
+def test_what_nothing_was_counted_for_is_a_dash() -> None:
+    row = Row.of("rooms", "depth", "mIoU", {"true": 0.5, "sampled": math.nan})
+    assert (row.true, row.sampled) == (0.5, None)
 
 
 def test_pictures_are_made_once_in_handfuls_and_kept(tmp_path: Path) -> None:

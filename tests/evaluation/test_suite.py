@@ -163,6 +163,20 @@ def test_what_the_model_knows_and_the_set_lacks_is_said(
     ]
 
 
+def test_what_nothing_reads_is_said(
+    blocks: Path, tmp_path: Path, second_stage: Callable[..., Any]
+) -> None:
+    run = tmp_path / "run"
+    model = second_stage(("lowres",), sizes=((32, 48),), width=16, layers=2)
+    things = {"target": "taming.cond_stage.boxes.Boxes", "params": {"names": ["block"]}}
+    model["params"]["cond_stage_config"]["boxes"] = things
+    save_weights(run / "weights.safetensors", instantiate_from_config(model).state_dict())
+    (run / "config.yaml").write_text(to_yaml({"model": model}))
+    report = evaluate(run, tmp_path / "out", data=[blocks], plan=PLAN, only=["reconstruction"])
+    assert "boxes is not asked for: nothing here reads it" in report["notes"]
+    assert not any(note.startswith("lowres") for note in report["notes"])
+
+
 def test_stages_and_tasks_can_be_chosen(tiny_run: Path, judges: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"judges": judges, "plan": PLAN, "only": ["obedience"]}
     report = evaluate(tiny_run, tmp_path, tasks=[parse_task("blocks:depth")], **options)
