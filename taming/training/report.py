@@ -11,7 +11,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from torch import nn
 
-from taming.config import instantiate_model, to_yaml
+from taming.config import ConfigError, instantiate_model, to_yaml
+from taming.data.sampler import BatchSampler
 from taming.finding import for_inference
 from taming.training.published_data import DataModuleFromConfig
 
@@ -43,17 +44,23 @@ def _sets(data: Any, factor: int) -> Table:
     mix = getattr(data, "train", None)
     if mix is None:
         return _published_sets(data)
-    batch = data.batch_size
     table = Table("set", "pictures", "size", "codes", "share", title="data", title_justify="left")
     total = sum(mix.weights)
     for part, size, weight in zip(mix.sets, mix.sizes, mix.weights, strict=True):
+        if size[0] % factor or size[1] % factor:
+            raise ConfigError(
+                f"the pictures of set '{part.name}' are {size[0]}x{size[1]}; a code stands for "
+                f"{factor}x{factor} pixels, give sides that are multiples of {factor}"
+            )
         grid = f"{size[0] // factor}x{size[1] // factor}"
         table.add_row(
             part.name, f"{len(part):,}", f"{size[0]}x{size[1]}", grid, f"{weight / total:.0%}"
         )
-    epoch = data.epoch_size or len(mix)
+    batches = BatchSampler(
+        mix.lengths, mix.sizes, mix.weights, data.batch_size, epoch_size=data.epoch_size
+    )
     table.caption = (
-        f"{epoch // batch:,} batches of {batch} an epoch; "
+        f"{len(batches):,} batches of {data.batch_size} an epoch; "
         f"{len(data.label_names)} labels, {len(data.class_names)} classes"
     )
     return table

@@ -69,6 +69,7 @@ logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 RUN_VARIABLE = "TAMING_RUN"
+WHOLE = ("max_steps", "min_steps", "max_epochs", "min_epochs", "accumulate_grad_batches")
 
 
 def train(
@@ -100,8 +101,11 @@ def train(
     config["model"] = complete_model_config(config["model"], data)
     if folder is None:
         warn_without_first_stage(config["model"])
+    from_mapping(TrainingSettings, config["training"], "training")
+    check_trainer(config["trainer"])
     if dry_run:
         report(config, data)
+        learning_rate(config, batch_size(config, data), 1)
         return Path(runs) / (name or config["name"])
     model = instantiate_model({k: v for k, v in config["model"].items() if k in SECTION})
     # Only now, so that a config with a mistake leaves no run directory behind.
@@ -203,6 +207,14 @@ def make_trainer(options: Mapping[str, Any], **ours: Any) -> pl.Trainer:
         remedy = "; without one: trainer.accelerator=cpu trainer.devices=1"
         is_absent = "backend found" in str(error)
         raise ConfigError(f"trainer: {error}{remedy if is_absent else ''}") from error
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """ConfigError for what Lightning's trainer does not know, or would only stumble over later."""
+    check_arguments(pl.Trainer, options, "trainer")
+    for key in WHOLE:
+        if not isinstance(options.get(key), int | None):
+            raise ConfigError(f"trainer.{key} is {options[key]!r}; give a whole number")
 
 
 def encode(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -112,15 +113,26 @@ def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
 def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> float:
     """Base rate x batch x devices x accumulation, as it always was here; or `learning_rate`."""
     model, trainer = config["model"], config["trainer"]
-    fixed = model.get("learning_rate")
-    if fixed is not None:
+    if model.get("learning_rate") is not None:
+        fixed = _rate(model, "learning_rate")
         logger.info("learning rate %.2e", fixed)
-        return float(fixed)
-    base = float(model.get("base_learning_rate", 4.5e-6))
+        return fixed
+    base = _rate({"base_learning_rate": 4.5e-6, **model}, "base_learning_rate")
     accumulation = int(trainer.get("accumulate_grad_batches", 1))
     rate = base * batch_size * devices * accumulation
     logger.info(
         "learning rate %.1e x %d images x %d devices x %d accumulated = %.2e",
         base, batch_size, devices, accumulation, rate,
     )  # fmt: skip
+    return rate
+
+
+def _rate(model: Mapping[str, Any], key: str) -> float:
+    """A learning rate of the model section; YAML takes 1e-4 for a word."""
+    try:
+        rate = float(model[key])
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0.0 <= rate < math.inf:
+        raise ConfigError(f"model.{key} is {model[key]!r}; give a number such as 4.5e-6")
     return rate

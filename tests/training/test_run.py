@@ -196,6 +196,39 @@ def test_dry_run_leaves_nothing(tiny: Tiny, tmp_path: Path, capsys: Any) -> None
     assert "4 batches of 4 an epoch" in shown
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        ("model", "learning_rate", "fast", "model.learning_rate is 'fast'; give a number"),
+        ("trainer", "max_steps", "abc", "trainer.max_steps is 'abc'; give a whole number"),
+        ("trainer", "max_stepz", 3, "did you mean 'max_steps'"),
+        ("training", "decay", "linear", "training.decay"),
+    ],
+)
+def test_a_dry_run_refuses_what_training_would(
+    tiny: Tiny, tmp_path: Path, section: str, key: str, value: Any, told: str
+) -> None:
+    config = tiny()
+    config[section] = {**config.get(section, {}), key: value}
+    for dry_run in (True, False):
+        with pytest.raises(ConfigError, match=told):
+            run(config, tmp_path / "runs", dry_run=dry_run)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_dry_run_knows_sizes_and_batches(tiny: Tiny, tmp_path: Path, capsys: Any) -> None:
+    config = tiny()
+    config["data"]["params"]["batch_size"] = 64  # more than there are pictures
+    run(config, tmp_path, dry_run=True)
+    assert "1 batches of 64 an epoch" in capsys.readouterr().out
+    config["data"]["params"]["batch_size"] = 0
+    with pytest.raises(ValueError, match="batch_size 0 must be at least 1"):
+        run(config, tmp_path, dry_run=True)
+    config["data"]["params"] |= {"batch_size": 4, "size": 17}
+    with pytest.raises(ConfigError, match=r"are 17x17.*multiples of"):
+        run(config, tmp_path, dry_run=True)
+
+
 def test_a_mistake_in_the_config_leaves_no_directory(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'n_embed'"):
         run(tiny(model={"n_embd": 3}), tmp_path / "runs")
