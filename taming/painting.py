@@ -109,11 +109,14 @@ class Painter(ABC):
         upper half is kept. Kept pixels come back exactly. Options are those of `paint`. A size of
         None is that of the picture.
         """
+        _refuse(options, "known", "the picture and its mask are what is known")
         known = _with_mask(image) if mask is None else (image, mask)
         return self.paint(known=known, size=size or as_image(image).shape[:2], **options)
 
     def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
         """The picture `factor` times as large, whatever its size. Options are those of `paint`."""
+        for name in ("lowres", "size"):
+            _refuse(options, name, "the picture and the factor decide it")
         pixels = as_image(image)
         height, width = pixels.shape[:2]
         small = self._for_enlargement(pixels, factor)
@@ -302,6 +305,11 @@ class Painter(ABC):
 def reach_of(first_stage: VQModel) -> float:
     """How far behind the rim of a hole its colours are moved, in pixels."""
     return RIM_CELLS * first_stage.downsample_factor
+
+
+def _refuse(options: Mapping[str, Any], name: str, reason: str) -> None:
+    if name in options:
+        raise ValueError(f"{name}: {reason}; leave it out")
 
 
 def _with_mask(image: Any) -> Any:

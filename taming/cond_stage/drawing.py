@@ -54,7 +54,8 @@ def text_card(text: str, size: tuple[int, int] = (128, 128)) -> np.ndarray:
     margin = max(4, min(size) // 16)
     for points in range(max(10, min(size) // 6), 7, -1):
         font = ImageFont.load_default(points)
-        lines = textwrap.fill(text, max(4, int((width - 2 * margin) / (0.55 * points))))
+        letters = max(4, int((width - 2 * margin) / (0.55 * points)))
+        lines = textwrap.fill(text, letters, break_long_words=points == 8)  # only in the smallest
         left, top, right, bottom = draw.multiline_textbbox((0, 0), lines, font=font, spacing=3)
         if right - left <= width - 2 * margin and bottom - top <= height - 2 * margin:
             break

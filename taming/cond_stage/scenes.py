@@ -27,7 +27,15 @@ from taming.cond_stage.boxes import (
 from taming.cond_stage.sources import describe, is_path
 from taming.config import nearest
 from taming.data.annotations import read_json
-from taming.data.coco_entries import entries_of, is_id, is_number
+from taming.data.coco_entries import (
+    CATEGORY,
+    PICTURE,
+    THING,
+    entries_of,
+    is_category,
+    is_id,
+    is_number,
+)
 from taming.data.formats.coco import (
     load_annotations,
     load_categories,
@@ -134,12 +142,9 @@ def _drawn(entry: Mapping[str, Any], names: Sequence[str], what: str) -> Annotat
 
 def _check_coco(entries: Any, what: str) -> None:
     forms = {
-        "categories": ('{"id": 1, "name": "person"}', _is_category),
-        "images": ('{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}', _is_picture),
-        "annotations": (
-            '{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height]}, in pixels',
-            _is_object,
-        ),
+        "categories": (CATEGORY, is_category),
+        "images": (PICTURE, _is_picture),
+        "annotations": (THING, _is_object),
     }
     missing = [key for key in forms if not isinstance(entries, Mapping) or key not in entries]
     if missing:
@@ -189,10 +194,6 @@ def _is_box(entry: Mapping[str, Any]) -> bool:
 
 def _is_bbox(bbox: Any) -> bool:
     return isinstance(bbox, list | tuple) and len(bbox) == 4 and all(map(is_number, bbox))
-
-
-def _is_category(entry: Mapping[str, Any]) -> bool:
-    return is_id(entry.get("id")) and _is_word(entry.get("name"))
 
 
 def _is_picture(entry: Mapping[str, Any]) -> bool:

@@ -6,6 +6,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+# How entries look, for errors
+CATEGORY = '{"id": 1, "name": "person"}'
+PICTURE = '{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}'
+THING = '{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height]}, in pixels'
+
 
 def entries_of(
     listed: Any,  # what the file has under `key`
@@ -21,6 +26,15 @@ def entries_of(
         if not isinstance(entry, Mapping) or not fits(entry):
             raise ValueError(f"{what}: {entry!r:.80} is none of {key}; give {form}")
     return listed
+
+
+def is_any(entry: Mapping[str, Any]) -> bool:
+    """Of a list whose entries are looked at one by one."""
+    return True
+
+
+def is_category(entry: Mapping[str, Any]) -> bool:
+    return is_id(entry.get("id")) and isinstance(entry.get("name"), str)
 
 
 def is_id(value: Any) -> bool:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from taming.data.annotations import check_proportions, read_json
 from taming.data.batch import JOINTS
-from taming.data.coco_entries import entries_of, is_id, is_number
+from taming.data.coco_entries import PICTURE, entries_of, is_id, is_number
 from taming.data.matching import bare
 
-PICTURE = '{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}'
 PERSON = '{"image_id": 1, "category_id": 1, "keypoints": [x, y, visibility, ...]}'
 CATEGORY = '{"id": 1, "keypoints": ["nose", ...]}'
 _SYNONYMS = {

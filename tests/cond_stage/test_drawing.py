@@ -36,5 +36,11 @@ def test_long_text_stays_on_the_card():
     assert (card[:, :2] == card[0, 0]).all()
 
 
+def test_a_word_is_written_small_before_it_is_broken():
+    """Of "sunflowers" the last letter stood in a line of its own."""
+    inked = (text_card("sunflowers") != text_card("")).any(axis=(1, 2))
+    assert np.count_nonzero(np.diff(inked.astype(int)) == 1) == 1
+
+
 def test_checkerboard_has_two_greys():
     assert len(np.unique(checkerboard((32, 48)))) == 2

@@ -109,3 +109,13 @@ def test_what_is_spelt_otherwise_elsewhere_is_told(pipeline, prefix_pipeline, wo
     for each in (pipeline, prefix_pipeline("labels")):
         with pytest.raises(ValueError, match=told):
             each.paint(**{word: 7})
+
+
+def test_what_a_method_decides_cannot_be_given(pipeline, photo) -> None:
+    """It was a TypeError of a method that nobody had called."""
+    with pytest.raises(ValueError, match="lowres: the picture and the factor decide it"):
+        pipeline.upscale(photo, 2, lowres=photo)
+    with pytest.raises(ValueError, match="size: the picture and the factor decide it"):
+        pipeline.upscale(photo, 2, size=(16, 24))
+    with pytest.raises(ValueError, match="known: the picture and its mask"):
+        pipeline.complete(photo, known=photo)

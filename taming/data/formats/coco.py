@@ -18,6 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taming.data.annotations import read_json
+from taming.data.coco_entries import (
+    CATEGORY,
+    PICTURE,
+    THING,
+    entries_of,
+    is_any,
+    is_category,
+    is_number,
+)
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
 from taming.data.keypoints import People
@@ -111,7 +120,9 @@ def load_annotations(
             raise ValueError(
                 f"COCO {split}: annotation {entry.get('id')} is of picture {image_id}, not listed"
             )
-        if "category_id" not in entry or len(entry.get("bbox") or ()) != 4:
+        bbox = entry.get("bbox")
+        is_box = isinstance(bbox, list | tuple) and len(bbox) == 4 and all(map(is_number, bbox))
+        if "category_id" not in entry or not is_box:
             raise ValueError(
                 f"COCO {split}: annotation {entry.get('id')} of picture {image_id} needs a "
                 "category_id and a bbox of 4 numbers"
@@ -213,10 +224,13 @@ class BoxFile(NamedTuple):
 def read_boxes(path: Path) -> BoxFile:
     entries = coco_json(path, "images", "annotations", "categories")
     without = "other" if path.name.startswith("stuff_") else None
-    categories = load_categories(entries["categories"], without)
-    pictures = load_image_descriptions(entries["images"], str(path))
+    things = entries_of(entries["categories"], "categories", path, CATEGORY, _is_numbered)
+    images = entries_of(entries["images"], "images", path, PICTURE, is_any)
+    boxes = entries_of(entries["annotations"], "annotations", path, THING, is_any)
+    categories = load_categories(things, without)
+    pictures = load_image_descriptions(images, str(path))
     own_ids = {key: int(key) for key in categories}
-    found = load_annotations([entries["annotations"]], pictures, own_ids.__getitem__, str(path))
+    found = load_annotations([boxes], pictures, own_ids.__getitem__, str(path))
     names = {image_id: bare(picture.file_name) for image_id, picture in pictures.items()}
     sizes = {image_id: picture.original_size for image_id, picture in pictures.items()}
     return BoxFile(
@@ -225,6 +239,10 @@ def read_boxes(path: Path) -> BoxFile:
         {names[image_id]: (h, w) for image_id, (w, h) in sizes.items()},
         {own_ids[key]: category.name for key, category in categories.items()},
     )
+
+
+def _is_numbered(entry: Mapping[str, Any]) -> bool:
+    return is_category(entry) and str(entry["id"]).isdigit()
 
 
 def rows_of(annotations: Iterable[Annotation]) -> NDArray[np.float32]:

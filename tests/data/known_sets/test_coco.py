@@ -1,9 +1,14 @@
 """The published COCO sets."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from taming.data.coco import CocoImagesAndCaptionsTrain, CocoImagesAndCaptionsValidation
+from taming.data.formats.coco import read_boxes
 
 
 def test_samples_have_the_published_keys(disk) -> None:
@@ -54,3 +59,28 @@ def test_one_hot_needs_things_and_stuff(disk) -> None:
 def test_missing_annotations_name_their_origin(disk) -> None:
     with pytest.raises(ValueError, match=r"captions_val2017.json.*cocodataset.org"):
         CocoImagesAndCaptionsValidation(16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "message"),
+    [
+        ("categories", 5, r"boxes\.json: categories is 5; give a list"),
+        ("categories", [{"id": "a", "name": "tree"}], "is none of categories; give"),
+        ("categories", [{"id": 1}], "is none of categories; give"),
+        ("images", ["a.png"], "'a.png' is none of images; give"),
+        ("annotations", [[1, 2, 3, 4]], r"\[1, 2, 3, 4\] is none of annotations; give"),
+        ("annotations", [{"image_id": 1, "category_id": 1, "bbox": [0, "x", 1, 1]}], "4 numbers"),
+    ],
+)
+def test_boxes_of_another_form_are_shown(
+    tmp_path: Path, kind: str, entries: Any, message: str
+) -> None:
+    """They ended in errors of Python that named no file."""
+    told: dict[str, Any] = {
+        "categories": [{"id": 1, "name": "tree"}],
+        "images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}],
+        "annotations": [],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(told | {kind: entries}))
+    with pytest.raises(ValueError, match=message):
+        read_boxes(tmp_path / "boxes.json")
