@@ -11,7 +11,6 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -28,7 +27,7 @@ from taming.cond_stage.holes import fill_hole, known_cells, meet_rim
 from taming.cond_stage.known import Known, has_hole, is_pair, upper_half
 from taming.cond_stage.sizes import Size
 from taming.cond_stage.sources import as_image, is_path, to_float
-from taming.data.pictures import orientation
+from taming.data.pictures import DECODING_ERRORS, upright_size
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
 from taming.provenance import (
@@ -44,9 +43,8 @@ from taming.transformer.prepared import shares_scales
 Progress = Callable[[int, int], None]  # done, in all
 
 PICTURES_AT_ONCE = 16
-LYING = (5, 6, 7, 8)  # orientations of EXIF whose sides change places when the picture is upright
 RIM_CELLS = 2.0  # how far behind the rim of a hole its colours are moved towards what was kept
-SPELT_HERE = {  # keywords of diffusers
+SPELT_HERE = {  # keywords that people know from elsewhere
     "generator": "generator is seeds here, numbers",
     "guidance_scale": "guidance_scale is guidance here",
     "height": "height is size=(height, width) here",
@@ -344,21 +342,14 @@ def shape_of(source: Any) -> Size | None:
             whole = np.load(whole, mmap_mode="r")
         # Values do not matter here: a depth in metres is no picture, but has a shape.
         if is_path(whole) or isinstance(whole, Image.Image):
-            shape = _size_of_picture(whole)
+            shape = upright_size(whole)
         else:
             shape = np.shape(whole)
-    except (ValueError, TypeError, OSError, EOFError, Image.DecompressionBombError):
+    except DECODING_ERRORS:
         return None
     planes = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[-1] not in (1, 3, 4)
     sides = shape[1:] if planes else shape[:2]
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 and min(sides) > 0 else None
-
-
-def _size_of_picture(source: Any) -> Size:
-    """Height and width of a Pillow picture or of a file of one, upright."""
-    with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as picture:
-        is_lying = orientation(picture) in LYING
-        return picture.size if is_lying else (picture.height, picture.width)
 
 
 def as_size(size: Size | int) -> Size:
@@ -385,7 +376,7 @@ def as_seeds(seeds: int | Iterable[int]) -> list[int]:
 
 
 def spelt_otherwise(names: Iterable[str]) -> str:
-    """What keywords of diffusers are called here; nothing for other names."""
+    """What keywords from elsewhere are called here; nothing for other names."""
     return "".join(f"; {SPELT_HERE[name]}" for name in names if name in SPELT_HERE)
 
 

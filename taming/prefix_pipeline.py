@@ -24,7 +24,7 @@ from torch import Tensor
 from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
-from taming.cond_stage.sizes import fitting_size, fitting_window
+from taming.cond_stage.sizes import fitting_size, fitting_window, whole_grid
 from taming.cond_stage.sources import to_pixels
 from taming.data.published_batch import one_plane_each
 from taming.painting import (
@@ -127,13 +127,7 @@ class PrefixPipeline(Painter):
 
     def grid(self, size: Size) -> Size:
         factor = self.first_stage.downsample_factor
-        height, width = (side // factor for side in size)
-        if min(height, width) < 1 or (height * factor, width * factor) != tuple(size):
-            fits = [max(1, round(side / factor)) * factor for side in size]
-            raise ValueError(
-                f"size {size[0]}x{size[1]} is no multiple of {factor}; the nearest that is: "
-                f"size={tuple(fits)}, in a terminal --size {fits[0]}x{fits[1]}"
-            )
+        height, width = whole_grid(size, factor)
         window = self._window((height, width))
         if height < window[0] or width < window[1]:
             fits = [max(side, least * factor) for side, least in zip(size, window, strict=True)]

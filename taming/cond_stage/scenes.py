@@ -32,6 +32,7 @@ from taming.data.coco_entries import (
     PICTURE,
     THING,
     entries_of,
+    is_bbox,
     is_category,
     is_id,
     is_number,
@@ -189,11 +190,7 @@ def _is_word(value: Any) -> bool:
 
 def _is_box(entry: Mapping[str, Any]) -> bool:
     category = entry.get("category")
-    return (_is_word(category) or isinstance(category, int)) and _is_bbox(entry.get("bbox"))
-
-
-def _is_bbox(bbox: Any) -> bool:
-    return isinstance(bbox, list | tuple) and len(bbox) == 4 and all(map(is_number, bbox))
+    return (_is_word(category) or isinstance(category, int)) and is_bbox(entry.get("bbox"))
 
 
 def _is_picture(entry: Mapping[str, Any]) -> bool:
@@ -204,7 +201,7 @@ def _is_picture(entry: Mapping[str, Any]) -> bool:
 
 def _is_object(entry: Mapping[str, Any]) -> bool:
     ids = entry.get("image_id"), entry.get("category_id")
-    return all(map(is_id, ids)) and _is_bbox(entry.get("bbox"))
+    return all(map(is_id, ids)) and is_bbox(entry.get("bbox"))
 
 
 def _annotation(category: int, bbox: Sequence[float]) -> Annotation:

@@ -16,6 +16,17 @@ def stretch(one: Size, other: Size) -> float:
     return abs(math.log(one[0] * other[1] / (one[1] * other[0])))
 
 
+def whole_grid(size: Size, factor: int) -> Size:
+    """The latent grid of a picture; ValueError if a side is no multiple of the factor."""
+    if min(size) < factor or size[0] % factor or size[1] % factor:
+        nearest = tuple(max(1, round(side / factor)) * factor for side in size)
+        raise ValueError(
+            f"size {size[0]}x{size[1]} is no multiple of {factor}; the nearest that is: "
+            f"size={nearest}, in a terminal --size {nearest[0]}x{nearest[1]}"
+        )
+    return size[0] // factor, size[1] // factor
+
+
 def fitting_window(grid: Size, trained: Sequence[Size]) -> Size:
     """The grid to paint this one in: its own where it fits a trained one, else the nearest of them.
 

@@ -17,7 +17,7 @@ def entries_of(
     key: str,
     what: str | Path,  # the file's name
     form: str,  # of an entry, for the error
-    fits: Callable[[Mapping[str, Any]], bool],
+    fits: Callable[[Mapping[str, Any]], bool] = lambda entry: True,
 ) -> Sequence[Mapping[str, Any]]:
     """The list as it is; ValueError if it is none, or an entry has another form."""
     if not isinstance(listed, list | tuple):
@@ -28,13 +28,12 @@ def entries_of(
     return listed
 
 
-def is_any(entry: Mapping[str, Any]) -> bool:
-    """Of a list whose entries are looked at one by one."""
-    return True
-
-
 def is_category(entry: Mapping[str, Any]) -> bool:
     return is_id(entry.get("id")) and isinstance(entry.get("name"), str)
+
+
+def is_bbox(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value))
 
 
 def is_id(value: Any) -> bool:

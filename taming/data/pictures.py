@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LYING = (5, 6, 7, 8)  # of them, those by which the sides change places
 # What Pillow and NumPy raise on broken files: SyntaxError on chunks of a PNG, ValueError on tags of
 # a TIFF, a bomb where a size is wrong, the others wherever a file ends or counts wrongly.
 DECODING_ERRORS = (
@@ -82,6 +84,13 @@ def upright(picture: Image.Image) -> Image.Image:
     picture.load()
     turn = TURNS.get(orientation(picture))
     return picture if turn is None else picture.transpose(turn)
+
+
+def upright_size(source: str | os.PathLike[str] | Image.Image) -> tuple[int, int]:
+    """Height and width of a picture, or of a file of one, once it is upright."""
+    with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source) as picture:
+        is_lying = orientation(picture) in LYING
+        return picture.size if is_lying else (picture.height, picture.width)
 
 
 def orientation(picture: Image.Image) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from taming.checkpoint import load_weights, read_state_dict
 from taming.cond_stage.base import Condition, combine
+from taming.cond_stage.sizes import whole_grid
 from taming.config import get_model_class, instantiate_model
 from taming.first_stage.vqgan import VQModel
 from taming.transformer.any_order import AnyOrderTransformer
@@ -106,14 +107,7 @@ class MultiTaskTransformer(nn.Module):
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """The latent grid of a picture; ValueError if a side is no multiple of the factor."""
-        factor = self.downsample_factor
-        if min(size) < factor or size[0] % factor or size[1] % factor:
-            nearest = tuple(max(1, round(side / factor)) * factor for side in size)
-            raise ValueError(
-                f"size {size[0]}x{size[1]} is no multiple of {factor}; the nearest that is: "
-                f"size={nearest}, in a terminal --size {nearest[0]}x{nearest[1]}"
-            )
-        return size[0] // factor, size[1] // factor
+        return whole_grid(size, self.downsample_factor)
 
     def branch(
         self,

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import harness
+from benchmarks.fitting import Watch
 from benchmarks.floors import READ, ROW, Floors, best
 from benchmarks.harness import Context, Paired, Row, summarize
 from benchmarks.peers import Peer
@@ -191,3 +193,16 @@ def test_a_rate_is_measured_once_for_each_shape(monkeypatch: pytest.MonkeyPatch)
         assert floors.rate(torch.float32, rows, 5, 7) == rows * 5 * 7
     assert len(asked) == 2
     assert floors.seconds_to_compute(140.0, torch.float32, 2, 5, 7) == 2.0
+
+
+def test_steps_of_training_take_turns_too() -> None:
+    """Ours always began."""
+    calls: list[str] = []
+    theirs: Any = recorded(calls, "b")
+    watch = Watch(theirs)
+    for _ in range(3):
+        watch.on_train_batch_start()
+        calls.append("a")
+        watch.on_train_batch_end()
+    assert "".join(calls) == "ab" + "ba" + "ab"
+    assert len(watch.taken.ours) == len(watch.taken.theirs) == 3

@@ -23,9 +23,8 @@ from taming.data.coco_entries import (
     PICTURE,
     THING,
     entries_of,
-    is_any,
+    is_bbox,
     is_category,
-    is_number,
 )
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
@@ -120,9 +119,7 @@ def load_annotations(
             raise ValueError(
                 f"COCO {split}: annotation {entry.get('id')} is of picture {image_id}, not listed"
             )
-        bbox = entry.get("bbox")
-        is_box = isinstance(bbox, list | tuple) and len(bbox) == 4 and all(map(is_number, bbox))
-        if "category_id" not in entry or not is_box:
+        if "category_id" not in entry or not is_bbox(entry.get("bbox")):
             raise ValueError(
                 f"COCO {split}: annotation {entry.get('id')} of picture {image_id} needs a "
                 "category_id and a bbox of 4 numbers"
@@ -225,8 +222,8 @@ def read_boxes(path: Path) -> BoxFile:
     entries = coco_json(path, "images", "annotations", "categories")
     without = "other" if path.name.startswith("stuff_") else None
     things = entries_of(entries["categories"], "categories", path, CATEGORY, _is_numbered)
-    images = entries_of(entries["images"], "images", path, PICTURE, is_any)
-    boxes = entries_of(entries["annotations"], "annotations", path, THING, is_any)
+    images = entries_of(entries["images"], "images", path, PICTURE)
+    boxes = entries_of(entries["annotations"], "annotations", path, THING)
     categories = load_categories(things, without)
     pictures = load_image_descriptions(images, str(path))
     own_ids = {key: int(key) for key in categories}
