@@ -14,6 +14,7 @@ assert VERSION is not None
 BASE = [
     "albumentations>=2.0.8,<2.1",  # later releases are under the AGPL
     "einops",
+    "filelock",
     "numpy",
     "omegaconf>=2.3",
     "opencv-python-headless",

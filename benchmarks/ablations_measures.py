@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from taming.cond_stage.sources import to_uint8
 from taming.evaluation.judge import Reader
 from taming.evaluation.measures import derangement
 from taming.evaluation.networks import Eyes, batches, psnr_of
@@ -24,7 +25,6 @@ from taming.evaluation.reconstruction import code_rows, reconstruct
 from taming.evaluation.records import Record
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
-from taming.painting import to_uint8
 from taming.sampling import UNKNOWN, orders, sample
 from taming.sampling.parallel import group_sizes
 from taming.training.cache import CodesCache

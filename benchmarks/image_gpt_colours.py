@@ -16,7 +16,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from taming.painting import to_uint8
+from taming.cond_stage.sources import to_uint8
 
 ROUNDS = 20  # of k-means
 AT_ONCE = 16_384  # pixels compared with all colours

@@ -53,7 +53,7 @@ from taming.painting import reach_of
 from taming.pipeline import Pipeline
 from taming.sampling import Filters
 
-MEASURES = 2  # goes up with what is measured, so that numbers of before are not taken for new ones
+MEASURES = 3  # goes up with what is measured, so that numbers of before are not taken for new ones
 
 
 def compare(options: Options, track: Track) -> Path:
@@ -99,8 +99,9 @@ def compare(options: Options, track: Track) -> Path:
             **seconds["ours"],
         },
     }
-    # As they are measured: below the true upper half
-    pasted = columns_of(asked.small, {"theirs": draws["image_gpt"]}, options.seed)["theirs"]
+    # As they are measured: below the true upper half, and meeting it
+    whole = [met(asked, pipeline, pictures) for pictures in draws["image_gpt"]]
+    pasted = columns_of(asked.small, {"theirs": whole}, options.seed)["theirs"]
     return write_report(options, asked, tables, sides, pasted, draws["ours"])
 
 
@@ -206,6 +207,15 @@ def drawn(album: Album, name: str, complete: Complete, pictures: Pictures, track
     return found
 
 
+def met(asked: Asked, pipeline: Pipeline, pictures: Pictures) -> Pictures:
+    """Below the true upper half as ours are, which the pipeline has moved to their rim."""
+    own = pictures[0].width
+    truth = asked.small if own == SIDE else asked.truth
+    holes = [masks((own, own))[0]] * len(pictures)
+    reach = reach_of(pipeline.first_stage) * own / asked.truth[0].width
+    return rims_met(truth, pictures, holes, reach)
+
+
 def measured(
     options: Options,
     asked: Asked,
@@ -224,23 +234,19 @@ def measured(
     codes = torch.cat([to_codes(batch, colours) for batch in batches(asked.small)])
     in_colours = to_pictures(codes, colours, SIDE)
 
-    def met(pictures: Pictures) -> Pictures:
-        """Below the true upper half as ours are, which the pipeline has moved to their rim."""
-        own = pictures[0].width
-        truth = asked.small if own == SIDE else asked.truth
-        holes = [masks((own, own))[0]] * len(pictures)
-        return rims_met(truth, pictures, holes, reach_of(pipeline.first_stage) * own / side)
+    def meeting(pictures: Pictures) -> Pictures:
+        return met(asked, pipeline, pictures)
 
     def large(pictures: Pictures) -> Pictures:
-        return met(enlarged(pictures, side, Image.Resampling.BICUBIC))
+        return meeting(enlarged(pictures, side, Image.Resampling.BICUBIC))
 
-    in_codes = met(reconstruct(pipeline.first_stage, asked.truth).pictures)
+    in_codes = meeting(reconstruct(pipeline.first_stage, asked.truth).pictures)
 
     names = (f"truth in {len(colours)} colours", "truth through our codes", "Image-GPT", "ours")
     small_draws = (
-        [met(in_colours)],
+        [meeting(in_colours)],
         [shrunk(in_codes, SIDE)],
-        [met(pictures) for pictures in draws["image_gpt"]],
+        [meeting(pictures) for pictures in draws["image_gpt"]],
         [shrunk(pictures, SIDE) for pictures in draws["ours"]],
     )
     large_draws = (

@@ -11,7 +11,8 @@ pictures alone, half of its batches shrunk by 1 to 4 times and enlarged by that 
   (EfficientNet-Lite0, on which our first stage was trained; HED's VGG16, on which nobody was);
 - kernel distance of lower halves to those of other held-out pictures, as collections;
 - label agreement: the judge reads the picture, and what it reads below is held against the true
-  label map. A completion may rightly be something else, and the last column says what luck gives;
+  label map. A completion may rightly be something else, and the last column says what luck gives.
+  Contested are pixels where a third picture's map says otherwise than the true one;
 - sharpness: mean steepness of brightness by that of the truth, and the same for the share of energy
   in fine detail, both of the lower halves' own pixels, so that 1 is as sharp as the truth;
 - distance between two draws: how much a model varies.

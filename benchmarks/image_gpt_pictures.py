@@ -149,4 +149,7 @@ def labels_of(
     # In the judge's ids; only what lies below counts
     targets = judge.target(asked.labels, asked.label_names).clone()
     targets[:, : size[0] // 2] = VOID
-    return Labels(judge, targets, targets[derangement(len(targets), seed)])
+    # Two places on in the cycle whose next place is another picture's column: what that column
+    # shows must not be what makes a pixel contested.
+    following = derangement(len(targets), seed)
+    return Labels(judge, targets, targets[[following[place] for place in following]])

@@ -253,7 +253,7 @@ def read_first_stage(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def load_weights(
     module: nn.Module,
     state: Mapping[str, Tensor],
-    ignore: Iterable[str] = (),
+    ignore: Iterable[str] | str = (),
     source: str = "",
     share: bool = False,  # use the tensors of `state` in place of the module's, where types agree
 ) -> LoadReport:
@@ -262,7 +262,7 @@ def load_weights(
     Keys that start with one of `ignore` are neither read nor asked for. `source` names the file in
     messages. A file without losses fits a model with them: training's part then starts afresh.
     """
-    ignored = tuple(ignore)
+    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     own = module.state_dict()
     given = {k: v for k, v in state.items() if not (ignored and k.startswith(ignored))}
     other_shape = [k for k, v in given.items() if k in own and own[k].shape != v.shape]

@@ -106,7 +106,7 @@ def annotate(
     ],
     detector: Annotated[
         str | None,
-        Option(help="Of people, for pose; without it each picture is one person."),
+        Option(help="Finds people, for pose; without it each whole picture is one person."),
     ] = None,
     device: Device = "auto",
 ) -> None:
@@ -118,7 +118,8 @@ def annotate(
     Example:
       taming annotate depth data/mine --model Intel/dpt-large
       taming annotate labels data/mine --model nvidia/segformer-b5-finetuned-ade-640-640
-      taming annotate pose data/mine --model usyd-community/vitpose-base-simple
+      taming annotate pose data/mine --model usyd-community/vitpose-base-simple \\
+          --detector PekingU/rtdetr_r50vd_coco_o365
     """
     from taming.annotators import annotate as annotate_set
 

@@ -180,15 +180,36 @@ def sampling(
     seeds: Annotated[str, Option(help="One picture a seed: 7, 0-3 or 0,5,8-11.")] = "0",
     steps: Annotated[
         int | None,
-        Option(help="Groups of codes drawn together; 0: one code at a time.", min=0),
+        Option(
+            help="Steps in which a picture of the trained size is painted, 32 if not given; more "
+            "is slower; 0: one code at a time.",
+            min=0,
+        ),
     ] = None,
     guidance: Annotated[
-        str | None, Option(metavar="SCALE", help="How strictly to obey: 3, or depth=2,text=4.")
+        str | None,
+        Option(
+            metavar="SCALE",
+            help="How closely conditions are followed, 1 if not given; 2 to 4 follow more closely, "
+            "with less variety. For each condition: depth=2,text=4.",
+        ),
     ] = None,
-    temperature: Annotated[float, Option(help="0 takes the likeliest code.", min=0.0)] = 1.0,
-    top_k: Annotated[int | None, Option(help="Draw among the K likeliest codes.", min=1)] = None,
+    temperature: Annotated[
+        float,
+        Option(help="Below 1 calmer, with less variety; 0: always the likeliest code.", min=0.0),
+    ] = 1.0,
+    top_k: Annotated[
+        int | None,
+        Option(help="Paint with the K likeliest codes of each place only; else with all.", min=1),
+    ] = None,
     top_p: Annotated[
-        float | None, Option(help="Draw among the likeliest, P in sum.", min=0.0, max=1.0)
+        float | None,
+        Option(
+            help="Paint with the likeliest codes of each place only, as many as have this "
+            "probability together, such as 0.9; else with all.",
+            min=0.0,
+            max=1.0,
+        ),
     ] = None,
 ) -> dict[str, Any]:
     """Settings as keywords of the pipeline; what is not given keeps the pipeline's default."""

@@ -52,8 +52,8 @@ def paint(
         str | None,
         Option(
             metavar="HxW",
-            help="Height x width; else the shape of the first map, at the scale trained on (of a "
-            "small picture, 2 to 8 times its size); without a map, as trained.",
+            help="Height x width; else the proportions of the first map, at the scale trained on "
+            "(of a small picture, 2 to 8 times its size); without a map, as trained.",
         ),
     ] = None,
     window: WindowRule = None,
@@ -190,7 +190,11 @@ def complete(
     model: Model = "bundled",
     half: Annotated[bool, Option("--half", help="Keep the upper half; instead of --mask.")] = False,
     size: Annotated[
-        str | None, Option(metavar="HxW", help="Height x width, or as the picture.")
+        str | None,
+        Option(
+            metavar="HxW",
+            help="Height x width; else as the picture, in windows where it is larger than trained.",
+        ),
     ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -199,6 +203,8 @@ def complete(
     grid: Grid = False,
 ) -> None:
     """Paints what is missing in a picture; what is kept stays pixel for pixel.
+
+    The picture is resized to --size, not cropped, and kept pixels are those of the resized one.
 
     \b
     Example: eight ways to fill a hole, and to go on below the upper half.
@@ -284,7 +290,11 @@ def vary(
     ] = 0.5,
     model: Model = "bundled",
     size: Annotated[
-        str | None, Option(metavar="HxW", help="Height x width, or as the picture.")
+        str | None,
+        Option(
+            metavar="HxW",
+            help="Height x width; else as the picture, in windows where it is larger than trained.",
+        ),
     ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -317,7 +327,9 @@ def repaint(
     precision: Precision = "float32",
     out: Out = Path("repainted"),
 ) -> None:
-    """Paints a picture again, bit for bit, from what its PNG says of how it was made.
+    """Paints a picture again from what its PNG says of how it was made.
+
+    In float32, on the same machine and PyTorch, it is the same bit for bit.
 
     Conditions of more than a megabyte are not in the file and have to be given again.
 

@@ -166,7 +166,8 @@ def expand_names(model_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ignores(params: Mapping[str, Any], prefix: str) -> bool:
     """Whether tensors of this prefix are not read from `ckpt_path`."""
-    return any(prefix.startswith(key) for key in params.get("ignore_keys") or ())
+    keys = params.get("ignore_keys") or ()
+    return prefix.startswith((keys,) if isinstance(keys, str) else tuple(keys))
 
 
 def _params(section: Any) -> dict[str, Any]:

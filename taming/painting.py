@@ -2,11 +2,13 @@
 
 A `Painter` turns codes into pictures that carry what made them and can be painted again from it. A
 subclass says how conditions are read and how codes are drawn. One seed per picture: picture i
-depends on its own seed and never on its neighbours. It knows no second stage and no sampling rule.
+depends on its own seed and not on its neighbours, to the last bit in float32 on one machine; bf16
+may round otherwise in a batch. It knows no second stage and no sampling rule.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
 from abc import ABC, abstractmethod
@@ -18,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from taming.checkpoint import tensor_hash
 from taming.cond_stage.holes import fill_hole, known_cells, meet_rim
 from taming.cond_stage.known import Known, has_hole, is_pair, upper_half
 from taming.cond_stage.sizes import Size
-from taming.cond_stage.sources import as_image, is_path, to_float
+from taming.cond_stage.sources import as_image, is_path, to_float, to_uint8, whole
 from taming.data.pictures import DECODING_ERRORS, upright_size
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
@@ -38,7 +39,9 @@ from taming.provenance import (
     restore_tensor,
 )
 from taming.sampling import UNKNOWN
-from taming.transformer.prepared import shares_scales
+from taming.transformer.prepared import shares_scales, version_of_all
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # done, in all
 
@@ -71,7 +74,7 @@ class Painter(ABC):
         self.first_stage = first_stage
         self.name = name
         self.precision = precision
-        self._fingerprint: str | None = None
+        self._fingerprint: tuple[list[Any], str] | None = None  # of a version of the weights
 
     @property
     @abstractmethod
@@ -84,15 +87,16 @@ class Painter(ABC):
 
     @cached_property
     def prepared(self) -> PreparedFirstStage:
-        """The first stage as pictures are made with it; made at first use, on its device."""
+        """The first stage as pictures are made with it; made at first use."""
         return PreparedFirstStage(self.first_stage)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights, which a picture keeps to say what made it."""
-        if self._fingerprint is None:
-            self._fingerprint = tensor_hash(self.model.state_dict())
-        return self._fingerprint
+        version = version_of_all(self.model)
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            self._fingerprint = version, tensor_hash(self.model.state_dict())
+        return self._fingerprint[1]
 
     @abstractmethod
     def paint(self, **options: Any) -> list[Image.Image]:
@@ -109,12 +113,16 @@ class Painter(ABC):
         """
         _refuse(options, "known", "the picture and its mask are what is known")
         known = _with_mask(image) if mask is None else (image, mask)
-        return self.paint(known=known, size=size or as_image(image).shape[:2], **options)
+        shape = as_image(image).shape[:2] if size is None else size
+        return self.paint(known=known, size=shape, **options)
 
     def upscale(self, image: Any, factor: int = 4, **options: Any) -> list[Image.Image]:
         """The picture `factor` times as large, whatever its size. Options are those of `paint`."""
         for name in ("lowres", "size"):
             _refuse(options, name, "the picture and the factor decide it")
+        factor = whole("factor", factor)
+        if factor < 1:
+            raise ValueError(f"factor is {factor}; give how many times larger, such as 2")
         pixels = as_image(image)
         height, width = pixels.shape[:2]
         small = self._for_enlargement(pixels, factor)
@@ -140,9 +148,10 @@ class Painter(ABC):
         return results
 
     def repaint(self, source: Any, **conditions: Any) -> Image.Image:
-        """Paint a saved PNG again from what it says of itself; the same model gives the same bits.
+        """Paint a saved PNG again from what it says of itself.
 
-        Conditions that were too large to be kept in the file are to be given again.
+        The same model gives the same bits in float32 on one machine; bf16, and a device of another
+        type, may round otherwise. Conditions too large to be kept in it are to be given again.
         """
         record = read_record(source)
         check_record(record, source)
@@ -157,6 +166,11 @@ class Painter(ABC):
                 f'{source} was painted by the model {record["model"][:12]} ("{record["name"]}"), '
                 f"this one is {self.fingerprint[:12]}; load that one"
             )
+        if record.get("device", self.device.type) != self.device.type:
+            logger.warning(
+                "%s was painted on %s, this model is on %s, where numbers are rounded otherwise",
+                source, record["device"], self.device.type,
+            )  # fmt: skip
         settings = dict(record["settings"])
         given, _ = self._read(self._as_painted(conditions, record), tuple(settings["size"]))
         values = {
@@ -215,7 +229,7 @@ class Painter(ABC):
         """Codes (B, h, w), one picture for each generator."""
 
     def _at_once(self, codes: Tensor | None, grid: Size) -> int:
-        """How many pictures are drawn in one batch; none may depend on its neighbours."""
+        """How many pictures are drawn in one batch; none may depend on what its neighbours are."""
         return 1 if shares_scales(self.model) else PICTURES_AT_ONCE
 
     # ---- the one way to paint -------------------------------------------------------------------
@@ -268,6 +282,7 @@ class Painter(ABC):
                 "conditions": told[id(own)],
                 "codes": None if codes is None else describe_tensor(codes),
                 "seed": seed,
+                "device": self.device.type,
             }
             if self.precision is not None:
                 record["precision"] = self.precision
@@ -353,10 +368,10 @@ def shape_of(source: Any) -> Size | None:
 
 
 def as_size(size: Size | int) -> Size:
-    sides = [size, size] if isinstance(size, int | Integral) else list(size)
+    sides = list(size) if isinstance(size, Iterable) else [size, size]
     if len(sides) != 2:
         raise ValueError(f"size is {size}; give height and width, or one number for both")
-    return int(sides[0]), int(sides[1])
+    return whole("size", sides[0]), whole("size", sides[1])
 
 
 def as_seeds(seeds: int | Iterable[int]) -> list[int]:
@@ -378,9 +393,3 @@ def as_seeds(seeds: int | Iterable[int]) -> list[int]:
 def spelt_otherwise(names: Iterable[str]) -> str:
     """What keywords from elsewhere are called here; nothing for other names."""
     return "".join(f"; {SPELT_HERE[name]}" for name in names if name in SPELT_HERE)
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
-    pixels = ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return rearrange(pixels, "b c h w -> b h w c").cpu().numpy()

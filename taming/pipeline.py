@@ -3,9 +3,10 @@
     model = taming.load("runs/rooms")
     pictures = model.paint(depth="depth.png", labels="labels.png", seeds=range(4), guidance=2.0)
 
-One seed per picture: picture i depends on its own seed and never on its neighbours. Every picture
-carries the settings and conditions that made it. Pictures larger than the model was trained on are
-painted in windows. It knows nothing of training.
+One seed per picture: picture i depends on its own seed and not on its neighbours, to the last bit
+in float32 on one machine; bf16 may round otherwise in a batch. Every picture carries the settings
+and conditions that made it. Pictures larger than the model was trained on are painted in windows.
+It knows nothing of training.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from taming.cond_stage.sizes import fitting_window, stretch
-from taming.cond_stage.sources import as_image, resize, to_float
+from taming.cond_stage.sources import as_image, resize, to_float, whole
 from taming.first_stage.vqgan import VQModel
 from taming.painting import (
     Painter,
@@ -147,6 +148,8 @@ class Pipeline(Painter):
         """Variations: a share of the codes, spread over the picture, painted anew."""
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}; give a number above 0 and up to 1")
+        if conditions.get("known") is not None:
+            raise ValueError("known: a variation keeps no part of its picture; call complete")
         pixels = to_float(as_image(image))
         own = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         values, shape = self._read(conditions, own if size is None else size)
@@ -286,9 +289,9 @@ def _settings(
     if not all(math.isfinite(scale) for scale in scales):
         raise ValueError(f"guidance is {guidance}; give finite numbers, 1 follows as trained")
     return {
-        "size": [int(side) for side in size],
+        "size": list(as_size(size)),
         "guidance": floats(guidance) if isinstance(guidance, Mapping) else float(guidance),
-        **{name: None if value is None else int(value) for name, value in numbers.items()},
+        **{name: None if value is None else whole(name, value) for name, value in numbers.items()},
         **floats(shares),
     }
 

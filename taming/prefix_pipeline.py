@@ -25,7 +25,7 @@ from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
 from taming.cond_stage.sizes import fitting_size, fitting_window, whole_grid
-from taming.cond_stage.sources import to_pixels
+from taming.cond_stage.sources import to_pixels, whole
 from taming.data.published_batch import one_plane_each
 from taming.painting import (
     Painter,
@@ -40,6 +40,7 @@ from taming.painting import (
 from taming.sampling import UNKNOWN, Filters, Window, WindowRule, published_visits, sample_sequence
 from taming.transformer.gpt_decoder import PreparedGPT
 from taming.transformer.net2net import Net2NetTransformer
+from taming.transformer.prepared import version_of_all
 
 ANY_ORDER = "train the any-order model (taming.transformer.multi_task) for that"
 SETTINGS = ("guidance", "steps")  # of that one
@@ -60,7 +61,7 @@ class PrefixPipeline(Painter):
         super().__init__(model, model.first_stage_model, name, precision)
         side = self.first_stage.config.resolution
         self.sizes = [as_size(size) for size in sizes] or [(side, side)]
-        self._prepared: PreparedGPT | None = None
+        self._prepared: tuple[list[Any], PreparedGPT] | None = None  # of a version of the weights
 
     @property
     def condition(self) -> str | None:
@@ -214,11 +215,13 @@ class PrefixPipeline(Painter):
             _check_is_behind(known[0], window, order)
         condition = self._condition(values, tuple(settings["size"]))
         prefix = _Prefix(self.model, condition, grid)
-        if self._prepared is None:
-            self._prepared = PreparedGPT(self.model.transformer)
+        version = version_of_all(self.model.transformer)
+        if self._prepared is None or self._prepared[0] != version:
+            self._prepared = version, PreparedGPT(self.model.transformer)
+        _, prepared = self._prepared
         return sample_sequence(
             lambda place: self.model.decoder(
-                prefix.at(place).expand(len(generators), -1), self._prepared
+                prefix.at(place).expand(len(generators), -1), prepared
             ),
             known.expand(len(generators), -1, -1),
             window,
@@ -286,9 +289,9 @@ def _settings(
 ) -> dict[str, Any]:
     """What decides a picture besides model, conditions and seed; plain enough for JSON."""
     return {
-        "size": [int(side) for side in size],
+        "size": list(as_size(size)),
         "window": window,
-        "top_k": None if top_k is None else int(top_k),
+        "top_k": None if top_k is None else whole("top_k", top_k),
         **floats({"temperature": temperature, "top_p": top_p}),
     }
 

@@ -1,4 +1,4 @@
-"""What made a picture, kept inside its PNG: enough to paint it again, bit for bit.
+"""What made a picture, kept inside its PNG: enough to paint it again, bit for bit on one machine.
 
 The text entry `taming`, continued in `taming.1`, `taming.2`, ... where it is long, holds JSON: the
 call, its settings, the model's fingerprint and the conditions as tensors. A condition of more than

@@ -55,6 +55,7 @@ BASE = {
     "albumentations",
     "cv2",
     "einops",
+    "filelock",
     "numpy",
     "omegaconf",
     "pytorch_lightning",

@@ -207,6 +207,14 @@ def test_ignored_keys_are_neither_read_nor_asked_for() -> None:
     assert report.other_shape == ["0.weight"]
 
 
+def test_one_key_to_ignore_is_no_list_of_letters() -> None:
+    """Everything that began with one of them stayed as it was, without a word."""
+    target, state = model(), {k: v + 1 for k, v in model().state_dict().items()}
+    load_weights(target, state, ignore="0.weight")
+    kept = {k for k, v in target.state_dict().items() if torch.equal(v, model().state_dict()[k])}
+    assert kept == {"0.weight"}
+
+
 @pytest.mark.parametrize(
     "key",
     [

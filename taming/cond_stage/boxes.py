@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from taming.cond_stage.base import PrefixCondition, Size
 from taming.cond_stage.drawing import distinct_colours
-from taming.cond_stage.sources import describe, is_path
+from taming.cond_stage.sources import describe, is_path, one_of_many, place_in_file
 from taming.config import nearest
 from taming.data.annotations import read_json
+from taming.data.formats.coco import INSTANCES, boxes_of
 from taming.data.object_codes import (
     ObjectsBoundingBoxConditionalBuilder,
     ObjectsCenterPointsConditionalBuilder,
@@ -59,9 +60,15 @@ class Boxes(PrefixCondition):
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
 
     def read(self, source: Any, size: Size) -> Tensor:
-        """A list of boxes as in `FORM`, or JSON with it, alone or under "boxes"."""
-        entries = read_json(Path(source)) if is_path(source) else source
-        if isinstance(entries, Mapping):
+        """A list of boxes as in `FORM`, or JSON with it, alone or under "boxes"; or COCO instances.
+
+        A COCO file of many pictures needs the one meant behind a hash: `boxes.json#0001`.
+        """
+        path, wanted = place_in_file(source) if is_path(source) else (Path(describe(source)), "")
+        entries = read_json(path) if is_path(source) else source
+        if isinstance(entries, Mapping) and set(INSTANCES) <= set(entries):
+            entries = _from_coco(entries, path, wanted)
+        elif isinstance(entries, Mapping):
             entries = entries.get("boxes")
         if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
             raise ValueError(f"{describe(source)} holds no boxes; give {FORM}")
@@ -130,6 +137,16 @@ class Boxes(PrefixCondition):
             at = (corners[0] + 3, corners[1] + 2)
             draw.text(at, self.names[int(category)], fill=colour, font=font)
         return np.asarray(picture)
+
+
+def _from_coco(entries: Mapping[str, Any], path: Path, wanted: str) -> list[dict[str, Any]]:
+    """The things of one picture, as in `FORM`."""
+    file = boxes_of(entries, path)
+    rows = file.rows[one_of_many(file.rows, wanted, path, "thing")].tolist()
+    return [
+        {"category": file.table[int(category)], "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        for x0, y0, x1, y1, category in rows
+    ]
 
 
 class DummyCondStage:

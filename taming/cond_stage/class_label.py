@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from taming.cond_stage.base import PrefixCondition, Size
 from taming.cond_stage.drawing import text_card
+from taming.cond_stage.sources import whole
 from taming.config import nearest
 from taming.data.vocabulary import normalised
 
@@ -44,10 +45,11 @@ class ClassLabel(PrefixCondition):
                     f"class '{source}' is not among the {len(self.names)} classes of this model; "
                     f"{nearest(source, self.names)}"
                 )
+            source = int(source)
         try:
-            index = int(source)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"class {source!r} is neither a name nor an index") from error
+            index = whole("class_label", source)
+        except ValueError:
+            raise ValueError(f"class_label is {source!r}, neither a name nor an index") from None
         if not 0 <= index < len(self.names):
             raise ValueError(
                 f"class {index} does not exist; this model has classes 0 to {len(self.names) - 1}"

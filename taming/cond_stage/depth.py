@@ -19,6 +19,7 @@ from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import ramp
 from taming.cond_stage.sources import as_array, describe, is_path, open_picture
 from taming.data.annotations import DepthTable, normalised_depth, read_depth
+from taming.data.pictures import upright
 
 Kind = Literal["inverse", "metric"]
 
@@ -59,7 +60,8 @@ def read_inverse(source: Any, size: Size, kind: Kind | None = None) -> Tensor:
     if kind is None and _is_as_stored(source):
         source = source.filename
     if is_path(source):
-        inverse = read_depth(source, None if kind is None else DepthTable(kind))
+        table = None if kind is None else DepthTable(kind)
+        inverse = read_depth(source, table, turned=True)
     else:
         inverse = _from_array(source, kind or "inverse")
     plane = torch.from_numpy(np.ascontiguousarray(inverse, dtype=np.float32))[None, None]
@@ -79,12 +81,13 @@ def _is_as_stored(source: Any) -> bool:
 def _from_array(source: Any, kind: Kind) -> np.ndarray:
     """Inverse depth (H, W) of a picture, array or tensor."""
     if isinstance(source, Image.Image):
-        grey = source.mode in ("L", "F") or source.mode.startswith("I")
-        array = np.asarray(source if grey else source.convert("RGB"))
+        picture = upright(source)
+        grey = picture.mode in ("L", "F") or picture.mode.startswith("I")
+        array = np.asarray(picture if grey else picture.convert("RGB"))
         if array.ndim == 3 and np.ptp(array.astype(np.int32), axis=-1).max() <= 2:
             array = array[..., 0]  # grey, saved as colour
     else:
-        array = as_array(source) if isinstance(source, Tensor) else np.asarray(source)
+        array = as_array(source)
     array = array.squeeze()
     if array.ndim != 2 or array.dtype.kind not in "uif":
         raise ValueError(f"{describe(source)} is no depth map; give numbers of shape (H, W)")

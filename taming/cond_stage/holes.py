@@ -102,6 +102,24 @@ def _doubled(coarse: Tensor, like: Tensor) -> Tensor:
     return fine[..., : like.shape[-2], : like.shape[-1]]
 
 
+def extend_rim(image: Tensor, mask: Tensor) -> Tensor:
+    """The hole in the colours of the nearest kept pixels: image (C, H, W), mask (H, W).
+
+    Not smooth, and a tenth of the time of `fill_hole`: for what looks a few pixels behind the rim.
+    """
+    import cv2
+
+    hole = (~mask.bool()).cpu().numpy().astype(np.uint8)
+    labels = cv2.distanceTransformWithLabels(
+        hole, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )[1]
+    nearest = torch.from_numpy(labels).long()  # (H, W), the number of a kept pixel
+    kept = mask.flatten().nonzero()[:, 0]
+    place = torch.zeros(int(nearest.max()) + 1, dtype=torch.int64)
+    place[nearest.flatten()[kept]] = kept
+    return image.flatten(1)[:, place[nearest]]
+
+
 def meet_rim(painted: Tensor, image: Tensor, mask: Tensor, reach: float) -> Tensor:
     """Painted (B, C, H, W), changed in the hole so that it meets the kept pixels without an edge.
 

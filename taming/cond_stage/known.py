@@ -15,12 +15,13 @@ from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import checkerboard
-from taming.cond_stage.holes import MASK_KINDS, check_mask, draw_mask
+from taming.cond_stage.holes import MASK_KINDS, check_mask, draw_mask, extend_rim
 from taming.cond_stage.sources import (
-    as_alpha,
     as_image,
+    as_rgba,
     describe,
     is_path,
+    is_planes,
     open_picture,
     resize,
     to_float,
@@ -88,21 +89,39 @@ def read_known(source: Any, size: Size) -> Tensor:
     if is_pair(source):
         picture, stencil = source
         what = f"the mask {describe(stencil)}"
-        kept = torch.from_numpy(_grey(as_image(stencil), what) >= 128)
+        kept = torch.from_numpy(_grey(as_image(_zero_to_one(stencil)), what) >= 128)
+        image = to_float(as_image(picture))
     else:
-        picture = source
-        kept = torch.from_numpy(as_alpha(source) >= 128)
         what = f"the transparency of {describe(source)}"
-    image = to_float(as_image(picture))
+        pixels = as_rgba(source)
+        kept = torch.from_numpy(pixels[..., 3] >= 128)
+        image = to_float(pixels[..., :3])  # not on white, which soft edges would take on
     if abs(np.log(kept.shape[0] * image.shape[2] / (kept.shape[1] * image.shape[1]))) > 0.05:
         raise ValueError(
             f"{what} is {kept.shape[0]}x{kept.shape[1]}, its picture {image.shape[1]}x"
             f"{image.shape[2]}; the two must show the same frame"
         )
     check_mask(kept, what)
+    mask = _mask_at(kept, size, what)
+    if tuple(image.shape[-2:]) != tuple(size):
+        # Resizing looks beyond the rim, where no colour of the hole may be seen.
+        own = (int(image.shape[-2]), int(image.shape[-1]))
+        image = resize(extend_rim(image, _mask_at(kept, own, what)), size)
+    return Known.join(image, mask)
+
+
+def _mask_at(kept: Tensor, size: Size, what: str) -> Tensor:
+    """The mask at another size; ValueError where nothing of it is left."""
     mask = shrink_mask(kept, size)
     check_mask(mask, f"{what}, at {size[0]}x{size[1]},")
-    return Known.join(resize(image, size), mask)
+    return mask
+
+
+def _zero_to_one(stencil: Any) -> Any:
+    """A mask whose planes hold 0 to 1, laid out as pixels, of which those are the numbers."""
+    if isinstance(stencil, Tensor) and is_planes(stencil) and bool((stencil >= 0).all()):
+        return stencil.movedim(0, -1)
+    return stencil
 
 
 def _grey(stencil: np.ndarray, what: str) -> np.ndarray:
@@ -129,7 +148,7 @@ def has_hole(picture: Any) -> bool:
     """Whether a picture says itself what is kept: where it is transparent, something is to come."""
     opened = open_picture(picture) if is_path(picture) else picture
     try:
-        return bool((as_alpha(opened) < 128).any())
+        return bool((as_rgba(opened)[..., 3] < 128).any())
     except ValueError:
         return False
 

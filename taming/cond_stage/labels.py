@@ -23,12 +23,15 @@ from taming.data.annotations import (
     LabelReader,
     LabelTable,
     ids_of_colours,
+    ids_saved_as_grey,
     read_labels,
     table_of,
 )
 from taming.data.batch import VOID
+from taming.data.pictures import upright
 
 CHANNELS = 16  # of the vector that stands for a label
+NO_COLOURS = np.zeros((0, 3), dtype=np.uint8)
 
 
 class Labels(ControlCondition):
@@ -72,7 +75,7 @@ class Labels(ControlCondition):
 
     def _from_file(self, path: Path) -> np.ndarray:
         if table_of(path, "label_names.json") is not None:
-            return read_labels(path, self.names)
+            return read_labels(path, self.names, turned=True)
         table = LabelTable(
             dict(enumerate(self.names)),
             {
@@ -81,7 +84,7 @@ class Labels(ControlCondition):
             },
             f"this model's vocabulary of {len(self.names)} names",
         )
-        return LabelReader(table, self.names)(path)
+        return LabelReader(table, self.names)(path, turned=True)
 
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         labels = sample.get("labels")
@@ -106,14 +109,15 @@ def ids_from_array(source: Any, count: int, palette: np.ndarray | None = None) -
 
     Colours are those of the palette (count, 3), where there is one.
     """
-    if isinstance(source, Image.Image) and "A" in source.getbands():
-        source = source.convert("RGB" if source.mode == "RGBA" else "L")
-    array = as_array(source) if isinstance(source, Tensor) else np.asarray(source)
-    if array.ndim == 3 and array.shape[-1] == 3 and array.dtype == np.uint8:
-        if np.ptp(array, axis=-1).any() and palette is not None:
+    if isinstance(source, Image.Image):
+        source = upright(source)
+        if "A" in source.getbands():
+            source = source.convert("RGB" if source.mode == "RGBA" else "L")
+    array = as_array(source)
+    if array.dtype == np.uint8:
+        array = ids_saved_as_grey(array, NO_COLOURS if palette is None else palette)
+        if array.ndim == 3 and array.shape[-1] == 3 and palette is not None:
             return ids_of_colours(array, palette, np.arange(count), describe(source))
-        if not np.ptp(array, axis=-1).any():
-            array = array[..., 0]  # ids, saved as grey RGB
     if array.ndim != 2 or array.dtype.kind not in "uib" or array.size == 0:
         colours = "" if palette is None else ", or (H, W, 3) uint8 in the palette's colours"
         raise ValueError(

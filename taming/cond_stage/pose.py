@@ -18,7 +18,7 @@ from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.skeleton import MAPS, draw_sticks, render_maps
-from taming.cond_stage.sources import describe, is_path
+from taming.cond_stage.sources import describe, is_path, one_of_many, place_in_file
 from taming.data.batch import JOINTS
 from taming.data.keypoints import People
 
@@ -122,26 +122,15 @@ def _from_coco(source: Any) -> tuple[np.ndarray, Size]:
             path = Path(folder, "keypoints.json")
             path.write_text(json.dumps(source), encoding="utf-8")
             return _of_picture(People(path), "")
-    whole = Path(source)
-    if whole.is_file() or "#" not in str(source):
-        return _of_picture(People(whole), "")
-    path, _, wanted = str(source).rpartition("#")
-    return _of_picture(People(Path(path)), wanted)
+    path, wanted = place_in_file(source)
+    return _of_picture(People(path), wanted)
 
 
 def _of_picture(file: People, wanted: str) -> tuple[np.ndarray, Size]:
-    names = [wanted] if wanted else list(file.people)
-    if len(names) > 1:
-        raise ValueError(
-            f"{file.path} describes {len(names)} pictures; say which: '{file.path}#{names[0]}'"
-        )
-    if not names or names[0] not in file.people:
-        raise ValueError(
-            f"{file.path} has no person" + (f" in a picture called '{wanted}'" if wanted else "")
-        )
-    extent = file.sizes[names[0]]
+    name = one_of_many(file.people, wanted, file.path, "person")
+    extent = file.sizes[name]
     if extent is None:
-        raise ValueError(f"{file.path} does not say the width and height of '{names[0]}'; add them")
-    people = file.of(names[0], *extent)
+        raise ValueError(f"{file.path} does not say the width and height of '{name}'; add them")
+    people = file.of(name, *extent)
     assert people is not None
     return people, extent

@@ -20,9 +20,10 @@ from taming.cond_stage.base import Size
 from taming.cond_stage.depth import read_inverse
 from taming.cond_stage.labels import fit_ids, ids_from_array
 from taming.cond_stage.pose import Pose
-from taming.cond_stage.sources import as_image, describe, is_path, resize, to_float
+from taming.cond_stage.sources import as_image, describe, is_path, resize, to_float, whole
 from taming.data.annotations import LabelReader, LabelTable
 from taming.data.batch import VOID
+from taming.data.pictures import upright
 
 # Published keys of batches -> names of conditions; other keys are names themselves.
 NAMES = {
@@ -48,7 +49,7 @@ def read_labels(source: Any, size: Size, count: int, is_shifted: bool | None = N
     if is_path(source):
         names = [str(index) for index in range(count - shift)]
         table = LabelTable(dict(enumerate(names)), path=f"this model of {len(names)} labels")
-        ids = LabelReader(table, names)(Path(source))
+        ids = LabelReader(table, names)(Path(source), turned=True)
     else:
         ids = ids_from_array(source, count - shift)
     plane = fit_ids(ids, size)
@@ -69,10 +70,10 @@ def _unpacked(source: Any) -> Any:
     """The floats (H, W) of an RGBA picture whose pixels are floats; others as they are."""
     if is_path(source) and Path(source).suffix.lower() == ".png" and Path(source).is_file():
         with Image.open(source) as picture:
-            packed = np.array(picture) if picture.mode == "RGBA" else None
+            packed = np.array(upright(picture)) if picture.mode == "RGBA" else None
     else:
         is_rgba = isinstance(source, Image.Image) and source.mode == "RGBA"
-        packed = np.array(source) if is_rgba else None
+        packed = np.array(upright(source)) if is_rgba else None
     if packed is None:
         return source
     floats = packed.view("<f4")[..., 0]
@@ -84,11 +85,11 @@ def _unpacked(source: Any) -> Any:
 def read_class(source: Any, count: int | None = None) -> Tensor:
     """The number of a class: int64 ()."""
     try:
-        index = int(source)
-    except (TypeError, ValueError) as error:
+        index = whole("class_label", int(source) if isinstance(source, str) else source)
+    except ValueError:
         raise ValueError(
-            f"class {source!r} is no number; published models know their classes by number"
-        ) from error
+            f"class_label is {source!r}; published models know their classes by whole numbers"
+        ) from None
     if index < 0 or (count is not None and index >= count):
         known = "" if count is None else f"; this model has classes 0 to {count - 1}"
         raise ValueError(f"class {index} does not exist{known}")

@@ -6,6 +6,7 @@ of the framework in [-1, 1].
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from taming.cond_stage.base import Size
+from taming.data.matching import bare
 from taming.data.pictures import DECODING_ERRORS, read_image, to_rgb, upright
 
 
@@ -31,6 +33,29 @@ def describe(source: Any) -> str:
 
 def is_path(source: Any) -> bool:
     return isinstance(source, str | os.PathLike)
+
+
+def place_in_file(source: str | os.PathLike[str]) -> tuple[Path, str]:
+    """A file, and behind a hash the picture meant of those it describes: `boxes.json#0001`."""
+    whole = Path(source)
+    if whole.is_file() or "#" not in str(source):
+        return whole, ""
+    path, _, wanted = str(source).rpartition("#")
+    return Path(path), wanted
+
+
+def one_of_many(described: Iterable[str], wanted: str, path: Path, what: str) -> str:
+    """The picture wanted, or the only one; ValueError where it is not there, or not the only one.
+
+    what: that which a picture must have to be described at all, such as a person.
+    """
+    names = list(described)
+    if not wanted and len(names) > 1:
+        raise ValueError(f"{path} describes {len(names)} pictures; say which: '{path}#{names[0]}'")
+    if not names or (wanted and bare(wanted) not in names):
+        where = f" in a picture called '{wanted}'" if wanted else ""
+        raise ValueError(f"{path} has no {what}{where}")
+    return bare(wanted) if wanted else names[0]
 
 
 def open_picture(source: str | os.PathLike[str]) -> Image.Image:
@@ -52,11 +77,22 @@ def as_image(source: Any) -> np.ndarray:
         return read_image(source)
     if isinstance(source, Image.Image):
         return to_rgb(upright(source))
-    if isinstance(source, Tensor):
-        if source.ndim == 3 and source.shape[0] in (1, 3) and source.is_floating_point():
-            return to_pixels(source.expand(3, -1, -1))
-        source = as_array(source)
-    array = np.asarray(source)
+    if isinstance(source, Tensor) and is_planes(source):
+        return to_pixels(source.expand(3, -1, -1))
+    array = _as_bytes(source)
+    if array.shape[-1] == 1:
+        array = np.repeat(array, 3, axis=-1)
+    return to_rgb(Image.fromarray(array))
+
+
+def is_planes(source: Tensor) -> bool:
+    """Whether it is laid out as images of the framework are, (C, H, W), and not as pixels."""
+    return source.is_floating_point() and source.ndim == 3 and source.shape[0] in (1, 3)
+
+
+def _as_bytes(source: Any) -> np.ndarray:
+    """An array or a tensor of numbers, laid out as pixels -> uint8 (H, W, 1, 3 or 4)."""
+    array = as_array(source)
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=-1)
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
@@ -75,27 +111,29 @@ def as_image(source: Any) -> np.ndarray:
             f"{describe(source)} has values from {array.min()} to {array.max()}; "
             f"give integers within 0..255"
         )
-    array = (array * 255 if array.dtype == bool else array).astype(np.uint8)
-    if array.shape[-1] == 1:
-        array = np.repeat(array, 3, axis=-1)
-    return to_rgb(Image.fromarray(array))
+    return (array * 255 if array.dtype == bool else array).astype(np.uint8)
 
 
-def as_array(tensor: Tensor) -> np.ndarray:
-    """Its values; NumPy has no bfloat16."""
-    values = tensor.detach().cpu()
+def as_array(source: Any) -> np.ndarray:
+    """The values of an array or of any tensor; NumPy has no bfloat16."""
+    if not isinstance(source, Tensor):
+        return np.asarray(source)
+    values = source.detach().cpu()
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
-def as_alpha(source: Any) -> np.ndarray:
-    """The transparency of a picture, uint8 (H, W); ValueError where it has none."""
+def as_rgba(source: Any) -> np.ndarray:
+    """A picture with its transparency, uint8 (H, W, 4); ValueError where it has none.
+
+    Colours are those that were stored, mixed with nothing.
+    """
     picture = open_picture(source) if is_path(source) else source
     if not isinstance(picture, Image.Image):
-        array = np.asarray(picture)
-        if array.ndim == 3 and array.shape[-1] == 4 and array.dtype == np.uint8:
-            return array[..., 3]
+        array = as_array(picture)
+        if array.ndim == 3 and array.shape[-1] == 4:
+            return _as_bytes(picture)
     elif "A" in picture.getbands() or "transparency" in picture.info:
-        return np.asarray(upright(picture).convert("RGBA"))[..., 3]
+        return np.asarray(upright(picture).convert("RGBA"))
     raise ValueError(
         f"{describe(source)} has no transparent part; give a picture and a mask, white = keep, "
         f"or a PNG whose hole is transparent"
@@ -108,10 +146,26 @@ def to_float(pixels: np.ndarray) -> Tensor:
     return planes.float() / 127.5 - 1.0
 
 
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
+    pixels = ((images.detach().float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
 def to_pixels(image: Tensor) -> np.ndarray:
     """float (3, H, W) in [-1, 1] -> uint8 (H, W, 3)."""
-    pixels = ((image.detach().float().cpu() + 1.0) * 127.5).round().clamp(0, 255)
-    return pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return to_uint8(image[None])[0]
+
+
+def whole(name: str, value: Any) -> int:
+    """A number without a fraction, 2 as well as 2.0; ValueError for others, which names both."""
+    try:
+        number = int(value)
+        if number == value:
+            return number
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass
+    raise ValueError(f"{name} is {value!r}; give a whole number")
 
 
 def resize(image: Tensor, size: Size) -> Tensor:

@@ -54,6 +54,7 @@ class SentenceEncoder:
         model = getattr(model, "text_model", model)
         self.model = model.eval().requires_grad_(False).float()
         self.dim = int(model.config.hidden_size)
+        self._has_told = False
         logger.info("text encoder %s: %d dimensions", name, self.dim)
 
     @torch.no_grad()
@@ -63,10 +64,24 @@ class SentenceEncoder:
             return_tensors="pt",
         )  # fmt: skip
         mask = words["attention_mask"]  # (n, L)
+        if mask.shape[1] == MAX_TOKENS and not self._has_told:
+            self._tell_what_is_cut(sentences)
         states = self.model(input_ids=words["input_ids"], attention_mask=mask).last_hidden_state
         weight = mask[..., None].to(states.dtype)  # (n, L, 1)
         mean = (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
         return F.normalize(mean, dim=-1)  # (n, E)
+
+    def _tell_what_is_cut(self, sentences: Sequence[str]) -> None:
+        """One warning, of the first sentence that is too long: there may be thousands more."""
+        for sentence in sentences:
+            count = len(self.tokenizer(sentence, verbose=False)["input_ids"])
+            if count > MAX_TOKENS:
+                logger.warning(
+                    "text is read up to its token %d: '%.40s...' has %d of them, and this is the "
+                    "only one of the longer ones to be named", MAX_TOKENS, sentence, count,
+                )  # fmt: skip
+                self._has_told = True
+                return
 
 
 def _quietly(load: Callable[[], Any]) -> Any:

@@ -2,7 +2,8 @@
 
 Each reader turns one file into arrays in the conventions of `batch.py`, still at the picture's
 own size, or raises a ValueError with the file, the value and the remedy. The tables that give the
-numbers their meaning (`label_names.json`, `depth.json`, ...) are read here too.
+numbers their meaning (`label_names.json`, `depth.json`, ...) are read here too. Maps are read as
+stored, on the pixels of their pictures; `turned` brings one that stands alone upright by its EXIF.
 
     label_names.json    {"0": "sky", ...} or {"0": {"name": "sky", "color": [70, 130, 180]}, ...}
     depth.json          {"kind": "metric" | "inverse", "scale": 0.005, "invalid": 0,
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taming.data.batch import VOID
-from taming.data.pictures import DECODING_ERRORS
+from taming.data.pictures import DECODING_ERRORS, upright
 from taming.data.vocabulary import lookup_table
 
 PathLike = str | os.PathLike[str]
@@ -108,9 +109,9 @@ class LabelReader:
         rows = [table.colours[int(index)] for index in self.coloured]
         self.colours = np.array(rows, dtype=np.uint8).reshape(-1, 3)
 
-    def __call__(self, path: PathLike) -> NDArray[np.int16]:
+    def __call__(self, path: PathLike, turned: bool = False) -> NDArray[np.int16]:
         """Vocabulary ids (H, W), VOID where unlabelled."""
-        values = _label_values(path, self.colours)
+        values = _label_values(path, self.colours, turned)
         if values.ndim == 3:
             if not len(self.colours):
                 raise ValueError(
@@ -133,6 +134,7 @@ def read_labels(
     path: PathLike,
     vocabulary: Sequence[str],
     ignore: Iterable[str] = (),
+    turned: bool = False,
 ) -> NDArray[np.int16]:
     """Ids (H, W) of `vocabulary` from any label picture a user may hand over.
 
@@ -141,27 +143,25 @@ def read_labels(
     """
     found = table_of(path, "label_names.json")
     if found is not None:
-        return LabelReader(LabelTable.read(found), vocabulary, ignore)(path)
+        return LabelReader(LabelTable.read(found), vocabulary, ignore)(path, turned)
     own = LabelTable(dict(enumerate(vocabulary)), path=f"the vocabulary of {len(vocabulary)} names")
-    return LabelReader(own, vocabulary, ignore)(path)
+    return LabelReader(own, vocabulary, ignore)(path, turned)
 
 
-def _label_values(path: PathLike, colours: NDArray[np.uint8]) -> NDArray[Any]:
+def _label_values(path: PathLike, colours: NDArray[np.uint8], turned: bool) -> NDArray[Any]:
     """Ids (H, W) of a grey or palette picture, or colours (H, W, 3)."""
     try:
         if str(path).lower().endswith(".npy"):
             values = np.load(path, allow_pickle=False)
         else:
-            with Image.open(path) as picture:
+            with Image.open(path) as opened:
+                picture = upright(opened) if turned else opened
                 if picture.mode in ("RGBA", "LA"):
                     picture = picture.convert(picture.mode[:-1])
                 values = np.asarray(picture)
     except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as a label map ({error})") from error
-    if values.ndim == 3 and values.shape[2] == 3 and (np.ptp(values, axis=2) == 0).all():
-        greys = colours[np.ptp(colours, axis=1) == 0, 0]
-        if not np.isin(values[:, :, 0], greys).all():  # else painted in the set's black and white
-            values = values[:, :, 0]  # grey ids saved as RGB
+    values = ids_saved_as_grey(values, colours)
     if values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
         return values
     if values.ndim != 2 or values.dtype.kind not in "uib" or values.size == 0:
@@ -174,6 +174,17 @@ def _label_values(path: PathLike, colours: NDArray[np.uint8]) -> NDArray[Any]:
     if values.dtype.kind != "b" and (values.min() < 0 or values.max() > 65535):
         raise ValueError(f"{path} holds ids {values.min()}..{values.max()}; they must fit 16 bits")
     return values.astype(np.uint16)
+
+
+def ids_saved_as_grey(values: NDArray[Any], colours: NDArray[np.uint8]) -> NDArray[Any]:
+    """The ids (H, W) of pixels (H, W, 3) without colour; all else as it is.
+
+    So are greys that all stand in `colours` (N, 3): that is a map painted in black and white.
+    """
+    if values.ndim != 3 or values.shape[2] != 3 or np.ptp(values, axis=2).any():
+        return values
+    greys = colours[np.ptp(colours, axis=1) == 0, 0]
+    return values if np.isin(values[:, :, 0], greys).all() else values[:, :, 0]
 
 
 def ids_of_colours(
@@ -229,7 +240,10 @@ class DepthTable:
 
 
 def read_depth(
-    path: PathLike, table: DepthTable | None = None, name: str | None = None
+    path: PathLike,
+    table: DepthTable | None = None,
+    name: str | None = None,
+    turned: bool = False,
 ) -> NDArray[np.float32]:
     """Inverse depth (H, W), larger is nearer, of a 8- or 16-bit picture or a float `.npy`.
 
@@ -241,7 +255,7 @@ def read_depth(
     if table is None:
         found = table_of(path, "depth.json")
         table = DepthTable.read(found) if found else DepthTable()
-    values = _depth_values(path)
+    values = _depth_values(path, turned)
     invalid = np.zeros(values.shape, dtype=bool)
     if table.invalid is not None:
         invalid |= np.isnan(values) if np.isnan(table.invalid) else values == table.invalid
@@ -274,14 +288,15 @@ def normalised_depth(inverse: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.clip((inverse - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)
 
 
-def _depth_values(path: Path) -> NDArray[np.float32]:
+def _depth_values(path: Path, turned: bool) -> NDArray[np.float32]:
     try:
         if path.suffix.lower() == ".npy":
             values = np.load(path, allow_pickle=False)
             if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
                 values = values.squeeze(0 if values.shape[0] == 1 else 2)
         else:
-            with Image.open(path) as picture:
+            with Image.open(path) as opened:
+                picture = upright(opened) if turned else opened
                 if picture.mode in ("RGBA", "LA", "P", "1"):
                     picture = picture.convert("L" if picture.mode in ("LA", "1") else "RGB")
                 values = np.asarray(picture)

@@ -60,9 +60,16 @@ class ResumableData(LightningDataModule):
         super().__init__()
         self._sampler: BatchSampler | None = None
         self._resume: tuple[int, int] | None = None
+        self._batches: int | None = None  # of an epoch, in the training that goes on
 
     def resumed(self, sampler: BatchSampler) -> BatchSampler:
         """The sampler of training, which is remembered, at the batch where training goes on."""
+        if self._batches not in (None, len(sampler)):
+            raise ValueError(
+                f"the training that goes on has epochs of {self._batches} batches, and these "
+                f"settings make {len(sampler)}; resume with the same batch_size, sets, epoch_size "
+                f"and devices, or begin a new run from its weights with model.params.ckpt_path"
+            )
         if self._resume is not None:
             sampler.resume_at(*self._resume)
         self._sampler = sampler
@@ -81,10 +88,11 @@ class ResumableData(LightningDataModule):
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()
         done = int(progress["total"]["processed"])
         epoch, batch = divmod(done, int(self.trainer.num_training_batches))
-        return {"epoch": epoch, "batch": batch}
+        return {"epoch": epoch, "batch": batch, "batches": len(self._sampler)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict:
+            self._batches = state_dict.get("batches")
             self.resume_at(int(state_dict["epoch"]), int(state_dict["batch"]))
 
     def _device(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ sample is a pure function of (seed, epoch, index): the same in every worker, pro
 
 import logging
 import os
+import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -206,11 +207,16 @@ def pair(size: int | Sequence[int]) -> tuple[int, int]:
 def split_by_name(names: Sequence[str], split: str) -> list[str]:
     """The part of a set without a split of its own, chosen by a hash of each name.
 
-    A picture keeps its part when others come or go, but for the few at the boundary.
+    A picture keeps its part when others come or go, but for the few at the boundary, and on disks
+    that spell accents in another way.
     """
     if split == "all":
         return list(names)
-    ranked = sorted(names, key=lambda name: (zlib.crc32(os.fsencode(name)), name))
+
+    def rank(name: str) -> tuple[int, str]:
+        return zlib.crc32(os.fsencode(unicodedata.normalize("NFC", name))), name
+
+    ranked = sorted(names, key=rank)
     held = int(len(ranked) * HELD_OUT)
     parts = {"train": ranked[held:], "validation": ranked[:held], "test": []}
     if split not in parts:

@@ -3,6 +3,7 @@
 Joints are mapped by name to `batch.JOINTS`; those a file does not have stay invisible.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from taming.data.batch import JOINTS
 from taming.data.coco_entries import PICTURE, entries_of, is_id, is_number
 from taming.data.matching import bare
 
+logger = logging.getLogger(__name__)
+
 PERSON = '{"image_id": 1, "category_id": 1, "keypoints": [x, y, visibility, ...]}'
 CATEGORY = '{"id": 1, "keypoints": ["nose", ...]}'
 _SYNONYMS = {
@@ -26,7 +29,7 @@ _SYNONYMS = {
 
 def joint_index(name: str) -> int | None:
     """Position in JOINTS of a joint under any usual spelling, None for a joint we do not have."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=^[LR])(?=[A-Z])", "_", str(name))  # leftWrist, LWrist
     words = re.sub(r"[\s\-.]+", "_", words.strip()).casefold()
     words = re.sub(r"^(l|r)_", lambda m: {"l": "left_", "r": "right_"}[m[1]], words)
     words = re.sub(r"^(\w+?)_(left|right|l|r)$", _side_first, words)
@@ -77,6 +80,9 @@ class People:
         columns = [joint_index(name) for name in names]
         if not any(column is not None for column in columns):
             raise ValueError(f"{self.path}: none of the joints {list(names)} is one of {JOINTS}")
+        unknown = [name for name, column in zip(names, columns, strict=True) if column is None]
+        if unknown:
+            logger.info("%s: joints %s are not among ours and are left out", self.path, unknown)
         return columns
 
     def _person(self, annotation: Mapping[str, Any], order: Sequence[int | None]) -> NDArray:

@@ -8,7 +8,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -29,6 +29,19 @@ def matched(
     table: Mapping[str, Entry], names: Collection[str], what: str | Path
 ) -> dict[str, Entry]:
     """{name of a picture: its entry}; entries that belong to no picture are told in the log."""
+    found = entries_by_name(table, names)
+    lost = sorted(table.keys() - set(found.values()))
+    if lost and found:
+        logger.warning("%s: %d of %d entries belong to no picture, such as '%s'", what,
+                       len(lost), len(table), lost[0])  # fmt: skip
+    elif lost:
+        logger.warning("%s: none of %d entries belongs to a picture: an entry is '%s', a picture "
+                       "'%s'", what, len(table), lost[0], min(names, default=""))  # fmt: skip
+    return {name: table[key] for name, key in found.items()}
+
+
+def entries_by_name(table: Iterable[str], names: Collection[str]) -> dict[str, str]:
+    """{name of a picture: the spelling under which the table has it}."""
     exact = {unicodedata.normalize("NFC", key): key for key in table}
     spelt = {bare(key): own for key, own in exact.items()} | exact
     alone = Counter(PurePosixPath(name).name for name in names)
@@ -40,11 +53,4 @@ def matched(
             if key is not None:
                 found[name] = key
                 break
-    lost = sorted(table.keys() - set(found.values()))
-    if lost and found:
-        logger.warning("%s: %d of %d entries belong to no picture, such as '%s'", what,
-                       len(lost), len(table), lost[0])  # fmt: skip
-    elif lost:
-        logger.warning("%s: none of %d entries belongs to a picture: an entry is '%s', a picture "
-                       "'%s'", what, len(table), lost[0], min(names, default=""))  # fmt: skip
-    return {name: table[key] for name, key in found.items()}
+    return found

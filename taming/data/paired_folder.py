@@ -31,7 +31,7 @@ from taming.data.annotations import (
 from taming.data.formats.coco import BoxFile, read_boxes
 from taming.data.image_list import ImageList, expanded, split_by_name
 from taming.data.keypoints import People
-from taming.data.matching import matched
+from taming.data.matching import entries_by_name, matched
 from taming.data.pictures import find_pictures
 
 MAP_SUFFIXES = (".png", ".npy", ".tif", ".tiff", ".bmp")  # in any case; the first one counts
@@ -112,13 +112,15 @@ class PairedFolder(AnnotatedSet):
         if not file.is_file():
             return super()._split_names(names)
         parts = read_json(file)
-        both = set(parts.get("train", ())) & set(parts.get("validation", ()))
-        if both:
-            raise ValueError(
-                f"{file} has {len(both)} pictures both in train and in validation, such as "
-                f"'{min(both)}'; a picture learnt from tells nothing in validation: take it out of "
-                "one"
-            )
+        # Two spellings may mean one picture.
+        meant = {part: set(entries_by_name(listed, names)) for part, listed in parts.items()}
+        for held in ("validation", "test"):
+            if both := meant.get("train", set()) & meant.get(held, set()):
+                raise ValueError(
+                    f"{file} has {len(both)} pictures both in train and in {held}, such as "
+                    f"'{min(both)}'; a picture learnt from tells nothing in {held}: take it out of "
+                    "one"
+                )
         chosen: set[str] = set()
         for part in self.split.split("+"):
             if part == "all":

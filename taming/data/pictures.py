@@ -161,7 +161,7 @@ def listed_pictures(file: Path) -> list[Path]:
     A listed path that does not exist is left out and named in the log.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # as editors on Windows write it
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{file} is not UTF-8 text; expected one picture path a line, or give a folder"

@@ -52,7 +52,7 @@ def existing(path: PathLike, what: str) -> Path:
 def read_lines(path: PathLike, what: str = "a text file with one entry a line") -> list[str]:
     """The lines of a text file, without empty ones."""
     try:
-        lines = existing(path, what).read_text(encoding="utf-8").splitlines()
+        lines = existing(path, what).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as text ({error}); it should be {what}") from error
     return [line.strip() for line in lines if line.strip()]

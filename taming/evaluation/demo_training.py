@@ -132,10 +132,13 @@ class Demo:
         before = self.journal.seconds(name, mark)
 
         def work() -> None:
+            from taming.training.callbacks import was_stopped
             from taming.training.run import train
 
             shutil.rmtree(run, ignore_errors=True)  # unfinished, or of other settings
             train(config, runs=run.parent)
+            if was_stopped(run):
+                raise KeyboardInterrupt  # it came back as if it had ended
 
         is_kept = before is not None and (run / "weights.safetensors").is_file()
         seconds = self._stage(title, run, is_kept, work)

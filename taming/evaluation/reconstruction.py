@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from taming.cond_stage.sources import to_uint8
 from taming.evaluation.measures import derangement
 from taming.evaluation.networks import Eyes, batches, psnr_of, ssim_of
 from taming.evaluation.reaches import PSNR, USAGE
@@ -22,7 +23,6 @@ from taming.evaluation.report import Row
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.quantize_base import perplexity, usage
 from taming.first_stage.vqgan import VQModel
-from taming.painting import to_uint8
 
 Progress = Callable[[int, int], None]
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from taming.cond_stage.base import Condition
 from taming.cond_stage.edges import find_edges
+from taming.cond_stage.sources import to_uint8
 from taming.data.datamodule import ImageData, SetConfig
 from taming.data.image_list import ImageList, expanded
 from taming.data.roots import VARIABLE, data_root
 from taming.evaluation.judge_training import captions_of
-from taming.painting import to_uint8
 from taming.worlds import render_set
 from taming.worlds.dataset import VERSION, usable_cores
 

@@ -5,7 +5,7 @@
 Esser et al., arXiv 2012.09841, eq. 4-7; the names and defaults of the published configs. Two
 players share one autoencoder forward: `generator_loss` and `discriminator_loss` take the same
 reconstructions. Ours: a cap on lambda, a soft start of the discriminator, LeCam regularisation
-(Tseng et al., arXiv 2104.03310), a choice of perceptual networks.
+(Tseng et al., arXiv 2104.03310, one-sided as their code is), a choice of perceptual networks.
 """
 
 from abc import ABC, abstractmethod
@@ -251,7 +251,8 @@ class VQLPIPSWithDiscriminator(AdversarialLoss):
         loss = self.disc_loss(real, fake)
         logs = {"logits_real": real.detach().mean(), "logits_fake": fake.detach().mean()}
         if self.lecam_weight > 0:
-            # 2104.03310, eq. 3: each side is held near the running mean of the other
+            # Each side is held near the running mean of the other: 2104.03310, eq. 3, whose squares
+            # count on one side only, as in the authors' released code.
             pull = F.relu(real - self.lecam_fake).square().mean()
             pull = pull + F.relu(self.lecam_real - fake).square().mean()
             loss = loss + self.lecam_weight * pull

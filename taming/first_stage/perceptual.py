@@ -25,8 +25,8 @@ CACHE_VARIABLE = "TAMING_CACHE"  # folder of downloaded weights; ~/.cache/taming
 
 
 def normalize_tensor(x: Tensor, eps: float = 1e-10) -> Tensor:
-    """Unit length over the channels of (B,C,H,W)."""
-    return x / (x.square().sum(dim=1, keepdim=True).sqrt() + eps)
+    """Unit length over the channels of (B,C,H,W); 0 stays 0, with a finite gradient."""
+    return x / x.square().sum(dim=1, keepdim=True).clamp(min=eps**2).sqrt()
 
 
 def spatial_average(x: Tensor, keepdim: bool = True) -> Tensor:

@@ -9,13 +9,14 @@ What is different from the plain modules, which stay what everything here is tes
 - What no gradient will need is overwritten.
 - Pictures whose features would fill the memory are run strip by strip (`strips`).
 
-Sums are taken in another order: results differ by rounding. Weights that change afterwards are not
-noticed; prepare anew. Knows nothing of where pictures come from.
+Sums are taken in another order: results differ by rounding. Weights that are loaded or moved later
+count, but for those whose `.data` is written to. Knows nothing of where pictures come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,12 @@ def spread_kernel(weight: Tensor) -> Tensor:
     return spread.to(weight.dtype).contiguous(memory_format=torch.channels_last)
 
 
+def version_of(weight: Tensor) -> tuple[Any, ...]:
+    """Another one once it was loaded, moved or cast: what had been made of it is stale then."""
+    changes = 0 if weight.is_inference() else weight._version
+    return id(weight), weight.device, weight.dtype, changes
+
+
 def activated(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     return F.silu(norm(x), inplace=True)
 
@@ -64,9 +71,11 @@ class PreparedFirstStage:
 
     def __init__(self, model: VQModel) -> None:
         self.model = model
-        for part in (model.encoder, model.quant_conv, model.post_quant_conv, model.decoder):
-            part.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._spread: dict[nn.Module, Tensor] = {}  # made when first needed
+        with torch.inference_mode(False):  # there, nothing could learn from them afterwards
+            for part in (model.encoder, model.quant_conv, model.post_quant_conv, model.decoder):
+                part.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        # Made when first needed, of a version of the weights
+        self._spread: dict[nn.Module, tuple[tuple[Any, ...], Tensor]] = {}
 
     # --- what is asked of a first stage ---
 
@@ -151,6 +160,7 @@ class PreparedFirstStage:
     def run_upsample(self, layer: nn.Module, x: Tensor) -> Tensor:
         if not isinstance(layer, Upsample) or layer.conv is None:
             return layer(x)
-        if layer not in self._spread:
-            self._spread[layer] = spread_kernel(layer.conv.weight)
-        return F.conv_transpose2d(x, self._spread[layer], layer.conv.bias, stride=2, padding=1)
+        version = version_of(layer.conv.weight)
+        if layer not in self._spread or self._spread[layer][0] != version:
+            self._spread[layer] = version, spread_kernel(layer.conv.weight)
+        return F.conv_transpose2d(x, self._spread[layer][1], layer.conv.bias, stride=2, padding=1)

@@ -130,9 +130,12 @@ class CodebookQuantizer(RemappedQuantizer):
             return dead[:0]
         # Features of one picture resemble each other: draw from all of the batch, each at most once
         chosen = torch.randperm(len(self._recent), generator=generator)[: len(dead)]
-        dead = dead[: len(chosen)]
-        rows = self._recent[chosen.to(self._recent.device)]
-        self._replace(dead, from_first_device(rows.float().contiguous()))
+        rows = self._recent.new_zeros(len(dead), self._recent.shape[1], dtype=torch.float32)
+        rows[: len(chosen)] = self._recent[chosen.to(rows.device)].float()
+        # The first device's alone are taken: batches of others may be larger or smaller.
+        count = int(from_first_device(torch.tensor([len(chosen)], device=rows.device)))
+        rows, dead = from_first_device(rows)[:count], dead[:count]
+        self._replace(dead, rows)
         self.usage[dead] = 1.0
         return dead
 
@@ -276,6 +279,7 @@ class EMAVectorQuantizer(CodebookQuantizer):
         self.decay = decay
         self.eps = eps
         self.embedding = EmbeddingEMA(n_e, e_dim)
+        self.embedding.cluster_size.fill_(1.0)  # `embed_avg` begins as the sum of one feature each
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):

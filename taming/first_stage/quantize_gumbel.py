@@ -42,8 +42,12 @@ class GumbelQuantizer(RemappedQuantizer):
 
     def logits(self, z: Tensor) -> Tensor:
         """(B,D,h,w) -> (B,V,h,w) over the codes in use."""
-        bias = None if self.proj.bias is None else self.proj.bias.float()
-        logits = F.conv2d(z.float(), self.proj.weight.float(), bias)
+        # A product of matrices: graphics cards round what convolutions multiply to TF32.
+        weight = self.proj.weight.float().flatten(1)  # (n_e, C)
+        logits = weight.expand(len(z), -1, -1) @ z.float().flatten(2)  # (B, n_e, h*w)
+        logits = logits.unflatten(2, z.shape[2:])
+        if self.proj.bias is not None:
+            logits = logits + self.proj.bias.float()[:, None, None]
         return logits if self.remap is None else logits[:, self.used]
 
     def _codes(self) -> Tensor:

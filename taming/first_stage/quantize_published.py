@@ -77,4 +77,7 @@ class EMAVectorQuantizer(quantize.EMAVectorQuantizer):
         super().__init__(
             n_embed, embedding_dim, beta, decay, eps, remap, unknown_index, sane_index_shape
         )
+        # As published, though `embed_avg` begins at the codes: the first step divides by sizes of
+        # almost nothing, and throws codes that it does not use far away.
+        self.embedding.cluster_size.zero_()
         self.num_tokens, self.codebook_dim = n_embed, embedding_dim

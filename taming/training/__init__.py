@@ -8,7 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taming.training.run import encode, is_first_process, train, wrap
+    from taming.training.run import encode, train, wrap
+    from taming.training.run_directory import is_first_process
     from taming.training.settings import TrainingSettings
 
 __all__ = ["TrainingSettings", "encode", "is_first_process", "train", "wrap"]
@@ -16,7 +17,7 @@ __all__ = ["TrainingSettings", "encode", "is_first_process", "train", "wrap"]
 _HOMES = {
     "TrainingSettings": "taming.training.settings",
     "encode": "taming.training.run",
-    "is_first_process": "taming.training.run",
+    "is_first_process": "taming.training.run_directory",
     "train": "taming.training.run",
     "wrap": "taming.training.run",
 }

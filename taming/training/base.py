@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from taming.checkpoint import FIRST_STAGE, LOSS_KEYS, without_prefix
 from taming.cond_stage.drawing import draw_planes
+from taming.cond_stage.sources import to_uint8
 from taming.config import ConfigError
 from taming.data.published_batch import read_input
 from taming.first_stage.ema import EMA
@@ -90,6 +90,14 @@ class StageTraining(pl.LightningModule):
         return torch.autocast(self.device.type, enabled=False)
 
     @property
+    def fused(self) -> bool:
+        """One pass over weights and moments, where single operations make eight.
+
+        Beside it, Lightning's mixed precision cannot clip gradients.
+        """
+        return self._trainer is None or not str(self.trainer.precision).endswith("-mixed")
+
+    @property
     def weight_decay(self) -> float:
         given = self.settings.weight_decay
         return self.usual_weight_decay if given is None else given
@@ -137,8 +145,13 @@ class StageTraining(pl.LightningModule):
         self.ema.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = without_prefix(checkpoint["state_dict"], "model.")
-        checkpoint["ema"] = self.ema.state_dict()
+        weights = without_prefix(checkpoint["state_dict"], "model.")
+        averages = self.ema.state_dict()
+        if self.ema.is_swapped:  # others' callbacks may save where a validation ends
+            with self.ema.swapped():
+                trained = {name: each.clone() for name, each in self.model.state_dict().items()}
+                weights, averages = {**weights, **trained}, self.ema.state_dict()
+        checkpoint["state_dict"], checkpoint["ema"] = weights, averages
         checkpoint["stage"] = {"seed": self.seed, "batches": self.batches}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -162,8 +175,7 @@ class TransformerTraining(StageTraining):
         if self.settings.optimizer == "muon":
             transformer: Any = self.model.transformer
             return MuonAdamW(*split_groups(groups, hidden_matrices(transformer)), rate, betas)
-        # One pass over weights and moments, where single operations make eight
-        return AdamW(groups, rate, betas, fused=True)
+        return AdamW(groups, rate, betas, fused=self.fused)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
@@ -197,19 +209,13 @@ def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]
     ]
 
 
-def as_pixels(images: Tensor) -> np.ndarray:
-    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
-    pixels = ((images.detach().float().cpu() + 1.0) * 127.5).round().clamp(0, 255)
-    return rearrange(pixels.to(torch.uint8), "b c h w -> b h w c").numpy()
-
-
 def as_colours(values: Tensor) -> np.ndarray:
     """What (B, C, H, W) looks like, uint8 (B, H, W, 3): pictures, planes or scores of labels.
 
     Three channels are a picture and one a plane, both in [-1, 1]; more are a label each, shown in
     the colours of label maps.
     """
-    return as_pixels(values) if values.shape[1] == 3 else draw_planes(values)
+    return to_uint8(values) if values.shape[1] == 3 else draw_planes(values)
 
 
 def grid_picture(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from taming.checkpoint import tensor_hash
 from taming.cond_stage.base import Condition
+from taming.cond_stage.sources import to_pixels
 from taming.data.mix import Mix
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.first_stage.vqgan import VQModel
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 INDEX = "cache.json"
+PLAIN = ("int", "str", "numpy", "no_header_numpy")  # kinds of entries, as litdata calls them
 DECODING = ("decoder.", "post_quant_conv.")  # parts of a first stage that make no codes
 CHUNK_BYTES = 64 << 20
 REMEDY = "remove that folder, or name another with data.params.codes.cache"
@@ -115,11 +118,23 @@ class CodesCache(Dataset):
 
     def _open(self, number: int) -> Any:
         if number not in self._shards:
+            folder = self.folder / self.sets[number]["folder"]
+            _check_plain(folder)
             # One record at a time: a batch of neighbours would be decoded for nothing.
-            self._shards[number] = _litdata().StreamingDataset(
-                str(self.folder / self.sets[number]["folder"]), batch_decode=0
-            )
+            self._shards[number] = _litdata().StreamingDataset(str(folder), batch_decode=0)
         return self._shards[number]
+
+
+def _check_plain(folder: Path) -> None:
+    """CacheError where shards hold anything but numbers and text: some kinds would run code."""
+    path = folder / "index.json"
+    try:
+        kinds = json.loads(path.read_text(encoding="utf-8"))["config"]["data_format"]
+        strange = {str(kind) for kind in kinds if str(kind).partition(":")[0] not in PLAIN}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is damaged ({error!r}); {REMEDY}") from error
+    if strange:
+        raise CacheError(f"{path} holds {', '.join(sorted(strange))}, which no cache has; {REMEDY}")
 
 
 def build_cache(
@@ -189,17 +204,16 @@ def encode(
     once = [each for each in conditions.values() if each.precomputed]
     computed = {each.name: each.derive_all(samples, np.random.default_rng(0)) for each in once}
     for place, (sample, grid) in enumerate(zip(samples, codes, strict=True)):
-        pixels = ((sample["image"] + 1.0) * 127.5).round().clamp(0, 255)
         yield {
             "codes": grid,
-            "image": pixels.to(torch.uint8).numpy(),
+            "image": to_pixels(sample["image"]).transpose(2, 0, 1).copy(),  # (3, H, W)
             "labels": _array(sample.get("labels"), np.uint16, (0, 0)),
             "depth": _array(sample.get("depth"), np.float16, (0, 0, 0)),
             "keypoints": _array(sample.get("keypoints"), np.float32, (0, 0, 0)),
             "boxes": _array(sample.get("boxes"), np.float32, (0, 0)),
             "class_label": int(sample.get("class_label", -1)),
             "caption": str(sample.get("caption", "")),
-            "name": str(sample.get("name", "")),
+            "name": os.fsencode(sample.get("name", "")).decode("utf-8", "replace"),
             "set": str(sample.get("set", "")),
             **{
                 name: _array(values[place], np.float32, (0, 0), lift=True)

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from taming.checkpoint import atomic_write, save_weights
+from taming.checkpoint import atomic_write, read_metadata, save_weights
 from taming.training.base import StageTraining
 
 logger = logging.getLogger(__name__)
@@ -113,20 +113,32 @@ class StopWhenAsked(StageCallback):
         self.asked = True
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
-        if agreed(trainer, self.asked):
+        self.asked = agreed(trainer, self.asked)
+        if self.asked:
             trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"asked": self.asked}  # for `was_stopped`; a run that goes on forgets it
 
     def restore(self) -> None:
         while self._before:
-            signal.signal(*self._before.popitem())
+            each, before = self._before.popitem()
+            if signal.getsignal(each) == self._ask:  # else Lightning has done it
+                signal.signal(each, before)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.restore()
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.restore()  # not before the last pictures are painted and everything is saved
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: Any
     ) -> None:
         self.restore()
+
+
+def was_stopped(run: Path) -> bool:
+    """Whether the training of this run was asked to stop, and could go on."""
+    state = torch.load(run / LAST, map_location="cpu", weights_only=True, mmap=True)
+    return bool(state["callbacks"].get(StopWhenAsked.__name__, {}).get("asked"))
 
 
 class SaveRun(StageCallback):
@@ -146,6 +158,10 @@ class SaveRun(StageCallback):
         super().on_train_start(trainer, pl_module)
         assert isinstance(pl_module, StageTraining)
         self.saved_step = pl_module.steps_done()  # nothing to save before the next one
+        if self.keep == "best" and (self.folder / WEIGHTS).is_file():
+            # The last validation comes after the last step was saved, and may have been the best.
+            told = read_metadata(self.folder / WEIGHTS).get(MONITOR)
+            self.best = self.best if told is None else float(told)
         number = getattr(signal, "SIGUSR1", None)  # Windows has none
         if number is not None and threading.current_thread() is threading.main_thread():
             self._before = number, signal.signal(number, self._ask)
@@ -197,8 +213,10 @@ class SaveRun(StageCallback):
         self.asked = False
 
     def export(self, module: StageTraining) -> None:
-        steps = {"steps": str(module.steps_done())}
-        save_weights(self.folder / WEIGHTS, module.export(), steps)
+        told = {"steps": str(module.steps_done())}
+        if self.keep == "best" and self.best is not None:
+            told[MONITOR] = repr(self.best)
+        save_weights(self.folder / WEIGHTS, module.export(), told)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -285,9 +303,12 @@ class WriteHistory(StageCallback):
         if not self.path.exists():
             return
         with open(self.path, newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
+            rows = list(csv.reader(file))
+        # A disk that was full may have cut it; a row without all of its columns is none.
+        kept = [row for row in rows if len(row) == len(HISTORY_COLUMNS) and row[0].isdigit()]
+        kept = [row for row in kept if int(row[0]) <= step]
         with atomic_write(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *(row for row in rows if int(row[0]) <= step)])
+            csv.writer(file).writerows([HISTORY_COLUMNS, *kept])
 
 
 def check_finite(metrics: Mapping[str, Any], step: int) -> None:

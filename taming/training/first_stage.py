@@ -109,11 +109,11 @@ class FirstStageTraining(StageTraining):
         settings, rate = self.settings, self.learning_rate
         players = [module for name, module in self.model.named_children() if name != "loss"]
         groups = decayed_groups(torch.nn.ModuleList(players), self.weight_decay)
-        optimizers = [AdamW(groups, rate, settings.betas, fused=True)]
+        optimizers = [AdamW(groups, rate, settings.betas, fused=self.fused)]
         adversarial = self.adversarial()
         if adversarial is not None:
             weights = adversarial.adversary().parameters()
-            optimizers.append(AdamW(weights, rate, (0.5, 0.9), weight_decay=0.0, fused=True))
+            optimizers.append(AdamW(weights, rate, (0.5, 0.9), weight_decay=0.0, fused=self.fused))
         return optimizers
 
     def setup(self, stage: str) -> None:
@@ -268,6 +268,7 @@ class FirstStageTraining(StageTraining):
         with self.ema.swapped():
             reconstructions, _loss = self.model.eval()(images)
         self.model.train()
+        self._rest_frozen()
         return {"reconstructions": grid_picture([as_colours(images), as_colours(reconstructions)])}
 
     # --- resuming ---

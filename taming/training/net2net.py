@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from taming.cond_stage.drawing import text_card
-from taming.training.base import TransformerTraining, as_pixels, grid_picture, picture_count
+from taming.cond_stage.sources import to_uint8
+from taming.training.base import TransformerTraining, grid_picture, picture_count
 from taming.training.muon import MuonAdamW
 from taming.training.sequences import SequenceBatch
 from taming.transformer.net2net import Net2NetTransformer
@@ -78,7 +79,7 @@ class Net2NetTraining(TransformerTraining):
         self.model.train(was_training)
         height, width = shown["inputs"].shape[-2:]
         conditions = self._drawn(batch, count, (height, width))
-        grids = {name: as_pixels(images) for name, images in shown.items()}
+        grids = {name: to_uint8(images) for name, images in shown.items()}
         if conditions is not None:
             grids["conditioning"] = conditions
         return {name: _grid(images) for name, images in grids.items()}
@@ -98,7 +99,7 @@ class Net2NetTraining(TransformerTraining):
             return None
         plot, name = builders[key].plot, source.get_textual_label_for_category_no
         tokens = batch[key][:count].cpu()
-        return as_pixels(torch.stack([plot(row, name, size[::-1]) for row in tokens]))
+        return to_uint8(torch.stack([plot(row, name, size[::-1]) for row in tokens]))
 
 
 def _grid(images: np.ndarray) -> np.ndarray:

@@ -203,10 +203,12 @@ class OldRun(NamedTuple):
 def find_old_run(what: str | Path) -> OldRun | None:
     """The run of `main.py` that a folder or a checkpoint in it belongs to; None if it is none."""
     path = Path(what)
-    folders = [path] if path.is_dir() else list(path.parents)[:2]
+    folders = [path] if path.is_dir() else list(path.parents)[:2] if path.is_file() else []
     for folder in folders:
         configs = sorted((folder / "configs").glob("*.yaml"))
-        if configs and not (folder / CONFIG).is_file():
+        # Other folders have configs, too, such as that of this project.
+        is_old_run = any(config.name.endswith("-project.yaml") for config in configs)
+        if is_old_run and not (folder / CONFIG).is_file():
             checkpoint = path if path.is_file() else folder / "checkpoints" / "last.ckpt"
             if not checkpoint.is_file():
                 others = [file.name for file in (folder / "checkpoints").glob("*.ckpt")]
@@ -220,7 +222,10 @@ def find_old_run(what: str | Path) -> OldRun | None:
 
 def old_run_config(run: OldRun, given: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a new run that starts from the weights of an old one; `given` on top."""
-    config = _merged(plain(load_config(run.configs)), given)
+    left = plain(load_config(run.configs))
+    # What that run had once gone on from is not what was named now.
+    ((left.get("lightning") or {}).get("trainer") or {}).pop("resume_from_checkpoint", None)
+    config = _merged(left, given)
     config["model"] = without_weights(config["model"])
     config["model"]["params"]["ckpt_path"] = str(run.checkpoint)
     config.setdefault("name", run.folder.name)

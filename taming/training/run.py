@@ -10,21 +10,18 @@ are in it, so that `taming.load` needs nothing else.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from taming.checkpoint import CheckpointError, atomic_write, load_weights, read_state_dict
+from taming.checkpoint import CheckpointError, load_weights, read_state_dict
 from taming.config import (
     ConfigError,
     check_arguments,
@@ -33,7 +30,6 @@ from taming.config import (
     instantiate_model,
     load_config,
     plain,
-    to_yaml,
 )
 from taming.first_stage.vqgan import VQModel
 from taming.loading import CONFIG
@@ -52,11 +48,19 @@ from taming.training.codes_data import CACHE, CodesData
 from taming.training.old_config import find_old_run, is_old, modern_config, old_run_config
 from taming.training.progress import ProgressBar
 from taming.training.report import report
+from taming.training.run_directory import (
+    RUNS,
+    is_first_process,
+    logged_to,
+    new_run_directory,
+    run_directory,
+    told_to_processes,
+    written_config,
+)
 from taming.training.sections import (
     SECTION,
     check_sections,
     complete_model_config,
-    for_reading,
     learning_rate,
     seeded,
     warn_without_first_stage,
@@ -67,8 +71,6 @@ from taming.transformer.net2net import Net2NetTransformer
 
 logger = logging.getLogger(__name__)
 
-RUNS = Path("runs")
-RUN_VARIABLE = "TAMING_RUN"
 WHOLE = ("max_steps", "min_steps", "max_epochs", "min_epochs", "accumulate_grad_batches")
 
 
@@ -105,14 +107,15 @@ def train(
     check_trainer(config["trainer"])
     if dry_run:
         report(config, data)
-        learning_rate(config, batch_size(config, data), 1)
+        learning_rate(config, batch_size(config, data), stated_devices(config["trainer"]))
         return Path(runs) / (name or config["name"])
     model = instantiate_model({k: v for k, v in config["model"].items() if k in SECTION})
     # Only now, so that a config with a mistake leaves no run directory behind.
     checkpoint = None if folder is None else folder / LAST
     folder = folder or new_run_directory(name or config["name"], Path(runs))
     try:
-        with told_to_processes(folder), logged_to(folder / "train.log"):
+        log = logged_to(folder / "train.log")
+        with told_to_processes(folder), log, written_config(folder, config):
             _fit(model, data, config, folder, checkpoint)
     except (ValueError, OSError):
         # Nor does a mistake in what the config names, unless something was made that took time.
@@ -143,13 +146,11 @@ def _fit(
     if checkpoint is not None:
         # Before the trainer does it: codes may be cached, and their first stage checked, earlier.
         load_weights(model, read_state_dict(checkpoint), source=str(checkpoint))
-    if is_first_process():
-        with atomic_write(folder / CONFIG) as partial:
-            partial.write_text(to_yaml(for_reading(config)), encoding="utf-8")
     if hasattr(data, "attach"):
         data.attach(model, folder)
     options = dict(config["trainer"])
     own = {key: options.pop(key) for key in OWN_OPTIONS if key in options and is_manual(model)}
+    own = {key: value for key, value in own.items() if value is not None}
     settings = from_mapping(TrainingSettings, config["training"], "training")
     callbacks, loggers = (_built(options, key) for key in ("callbacks", "logger"))
     trainer = make_trainer(
@@ -182,6 +183,15 @@ def _built(options: dict[str, Any], key: str) -> list[Any]:
             f"list of sections with target and params"
         )
     return [instantiate_from_config(section) for section in sections]
+
+
+def stated_devices(options: Mapping[str, Any]) -> int:
+    """How many devices a config asks for; 1 where it leaves that to the machine."""
+    devices, nodes = options.get("devices"), options.get("num_nodes") or 1
+    if isinstance(devices, list | tuple):
+        return len(devices) * nodes
+    number = str(devices)
+    return (int(number) if number.isdigit() else 1) * nodes
 
 
 def batch_size(config: Mapping[str, Any], data: Any) -> int:
@@ -285,84 +295,6 @@ def wrap(
     )
 
 
-def run_directory(named: Path) -> Path:
-    """The run of a folder, or of its checkpoint: there is one that can be gone on with."""
-    if not named.is_file():
-        return named
-    folder = named.parent.parent
-    if named != folder / LAST:
-        raise CheckpointError(
-            f"{named} is not the {LAST} of a run, which alone can be resumed; to start from its "
-            f"weights, set model.params.ckpt_path={named}"
-        )
-    return folder
-
-
-def is_first_process() -> bool:
-    """Whether this is the only process of a training, or the one that speaks for all."""
-    return rank_zero_only.rank == 0
-
-
-def new_run_directory(name: str, runs: Path = RUNS) -> Path:
-    """runs/name, or runs/name-2, -3, ... where that exists; TAMING_RUN, where it is set.
-
-    All processes of a training share one. Those that Lightning starts are told which; those that
-    torchrun or a cluster starts cannot ask one another yet.
-    """
-    named = os.environ.get(RUN_VARIABLE)
-    if not is_first_process() and not named:
-        raise ConfigError(
-            f"this is process {rank_zero_only.rank} of a training that was started from outside, "
-            f"as by torchrun: set {RUN_VARIABLE} to the run directory of all, a new folder"
-        )
-    if named:
-        folder = Path(named)
-        if is_first_process() and folder.exists() and any(folder.iterdir()):
-            raise ConfigError(f"{RUN_VARIABLE} is {folder}, which is not empty; name a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    for number in range(1, 10_000):
-        folder = runs / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            return folder
-    raise OSError(f"{runs} has ten thousand runs named {name}; remove some")
-
-
-@contextmanager
-def told_to_processes(folder: Path) -> Iterator[None]:
-    """Processes that are started within find the run directory in their environment."""
-    before = os.environ.get(RUN_VARIABLE)
-    os.environ[RUN_VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[RUN_VARIABLE]
-        else:
-            os.environ[RUN_VARIABLE] = before
-
-
-@contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Everything `taming` logs on the first device also goes into this file."""
-    if not is_first_process():
-        yield
-        return
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger("taming")
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(before)
-        handler.close()
-
-
 def _loggers(folder: Path) -> list[Any]:
     try:
         from pytorch_lightning.loggers import TensorBoardLogger
@@ -377,10 +309,10 @@ def _callbacks(folder: Path, settings: TrainingSettings) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [
         StopWhenAsked(),
         WriteHistory(folder, settings.log_every),
-        WritePictures(folder, settings.pictures_every),
         ProgressBar(folder.name),
+        # Behind all that may ask to stop, and before what takes long and may fail
+        SaveRun(folder, settings.checkpoint_minutes, settings.keep),
+        WritePictures(folder, settings.pictures_every),
     ]
-    if settings.max_minutes is not None:
-        callbacks.insert(0, TimeLimit(settings.max_minutes))
-    # Last, so that it sees whether another has asked to stop
-    return [*callbacks, SaveRun(folder, settings.checkpoint_minutes, settings.keep)]
+    limit = settings.max_minutes
+    return callbacks if limit is None else [TimeLimit(limit), *callbacks]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from taming.cond_stage.sources import to_pixels
 from taming.pipeline import Pipeline
 from taming.training.base import TransformerTraining, decayed_groups, grid_picture
 from taming.training.codes import ORDER_KINDS, CodesBatch, training_codes
@@ -42,8 +43,9 @@ class SecondStageTraining(TransformerTraining):
 
     def _loss(self, batch: CodesBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy in nats over the cells asked for, and the same by kind of order."""
-        with self.mixed():
+        with self.exact():
             codes = training_codes(batch, self.model.first_stage_model)
+        with self.mixed():
             nats = self.model(codes, batch.values, batch.present, batch.grid)  # (B, T)
         asked = nats.shape[1] - batch.known  # (B,)
         loss = nats.sum() / asked.sum()
@@ -88,7 +90,7 @@ class SecondStageTraining(TransformerTraining):
             if condition is not None and value is None:
                 continue
             size = (height, width)
-            truth = ((sample["image"] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            truth = to_pixels(sample["image"])
             values = {name: value} if value is not None else {}
             painted = pipeline.paint_values(
                 values,

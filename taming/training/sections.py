@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 from taming.config import RATES, ConfigError, from_mapping, get_obj_from_str, nearest
@@ -38,13 +37,13 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"model: unknown key '{key}'; {nearest(key, (*SECTION, *RATES))}")
     settings = from_mapping(TrainingSettings, config.get("training") or {}, "training")
     trainer = dict(config.get("trainer") or {})
-    if settings.decay == "cosine" and settings.decay_steps is None:
-        if int(trainer.get("max_steps") or -1) < 1:
-            raise ConfigError(
-                "training.decay is cosine, but nothing says how long: give training.decay_steps "
-                "or trainer.max_steps"
-            )
-        settings = replace(settings, decay_steps=int(trainer["max_steps"]))
+    # A cosine is as long as the training, also of one that goes on for longer: None stays here.
+    is_open = settings.decay == "cosine" and settings.decay_steps is None
+    if is_open and int(trainer.get("max_steps") or -1) < 1:
+        raise ConfigError(
+            "training.decay is cosine, but nothing says how long: give training.decay_steps or "
+            "trainer.max_steps"
+        )
     return {
         "name": str(config.get("name") or "run"),
         "seed": int(config.get("seed", 0)),
@@ -118,7 +117,7 @@ def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> f
         logger.info("learning rate %.2e", fixed)
         return fixed
     base = _rate({"base_learning_rate": 4.5e-6, **model}, "base_learning_rate")
-    accumulation = int(trainer.get("accumulate_grad_batches", 1))
+    accumulation = int(trainer.get("accumulate_grad_batches") or 1)
     rate = base * batch_size * devices * accumulation
     logger.info(
         "learning rate %.1e x %d images x %d devices x %d accumulated = %.2e",

@@ -18,11 +18,14 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from taming.first_stage.prepared import version_of
 
 Packing = Literal["bf16", "int8"]
 Linear = Callable[[Tensor], Tensor]
@@ -120,6 +123,12 @@ def can_pack() -> bool:
 def shares_scales(model: nn.Module) -> bool:
     """Whether rows of a batch are rounded together, so that each depends on its neighbours."""
     return any(isinstance(m, PackedLinear) and m.packing == "int8" for m in model.modules())
+
+
+def version_of_all(model: nn.Module) -> list[Any]:
+    """`version_of` all that a model computes with."""
+    packed = [id(m.packed) for m in model.modules() if isinstance(m, PackedLinear)]
+    return [*map(version_of, chain(model.parameters(), model.buffers())), *packed]
 
 
 class PackedLinear(nn.Module):

@@ -84,10 +84,14 @@ def write_annotations(folder: Path, settings: Settings, records: list[Record]) -
 
 
 def _held_out(settings: Settings) -> set[int]:
-    """Spread evenly from the first scene on, so that a set that grows keeps apart what it kept."""
+    """Spread evenly from the first scene on, but for the second, so that some are for training.
+
+    Each number stands for itself, so that a set that grows keeps apart what it kept; only a set
+    of one scene has nothing else, and trains with it.
+    """
     share = settings.validation_share
     chosen = {i for i in range(settings.count) if math.ceil((i + 1) * share) > math.ceil(i * share)}
-    return chosen if len(chosen) < settings.count else chosen - {settings.count - 1}
+    return chosen - {1} if settings.count > 1 else set()
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -17,12 +17,14 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from taming.worlds.annotations import (
@@ -90,28 +92,49 @@ def render_set(
             f"folder in it, such as {target / 'worlds'}"
         )
     partial = target.with_name(f".{target.name}.partial")
-    records = _begun(partial, settings, target if there else None)
-    if records and progress is not None:
-        progress(len(records), count)
-    with open(partial / RECORDS, "a", encoding="utf-8") as log:
-        for chunk in _render_all(settings, partial, records.keys(), workers):
-            log.writelines(map(line, chunk))
-            log.flush()
-            records.update({record.name: record for record in chunk})
-            if progress is not None:
-                progress(len(records), count)
-    write_annotations(partial, settings, [records[name] for name in sorted(records)])
-    _put(partial, target)
+    partial.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
+        records = _begun(partial, settings, target if there else None)
+        if records and progress is not None:
+            progress(len(records), count)
+        with open(partial / RECORDS, "a", encoding="utf-8") as log:
+            for chunk in _render_all(settings, partial, records.keys(), workers):
+                log.writelines(map(line, chunk))
+                log.flush()
+                records.update({record.name: record for record in chunk})
+                if progress is not None:
+                    progress(len(records), count)
+        write_annotations(partial, settings, [records[name] for name in sorted(records)])
+        _put(partial, target)
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """ValueError where another process renders this set; the end of a process lets go of it."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"another process renders {target}; wait, then begin again") from error
+    try:
+        yield
+    finally:
+        # While it is held, where that can be done: nobody is left with a file that has no name
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 def _begun(partial: Path, settings: Settings, smaller: Path | None) -> dict[str, Record]:
     """Makes `partial` ready, and returns what it holds: of an earlier attempt, or `smaller`'s."""
     wanted = _scene_settings(settings)
     if not (partial / SETTINGS).exists():
-        shutil.rmtree(partial, ignore_errors=True)  # stopped before anything was rendered there
+        # Stopped before anything was rendered there
+        (partial / RECORDS).unlink(missing_ok=True)
         for folder in PICTURES:
-            (partial / folder).mkdir(parents=True)
+            shutil.rmtree(partial / folder, ignore_errors=True)
+            (partial / folder).mkdir()
         if smaller is not None:
             for folder in PICTURES:
                 for path in (smaller / folder).iterdir():
@@ -167,19 +190,31 @@ def _link(path: Path, other: Path) -> None:
 
 
 def _put(partial: Path, target: Path) -> None:
-    """`partial` becomes `target`; a smaller set there goes."""
+    """`partial` becomes `target`; a smaller set there goes, and what else lay in it stays."""
     old = _old(target)
     _clear(old)
     if target.is_dir():
         target.replace(old)
     partial.replace(target)
+    _carry_over(old, target)
     _clear(old)
+
+
+def _carry_over(old: Path, target: Path) -> None:
+    """Files that the successor of a set does not have: reports, notes, further annotations."""
+    for path in [path for path in old.rglob("*") if not path.is_dir()]:
+        place = target / path.relative_to(old)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
 
 
 def _recover(target: Path) -> None:
     """Ends what a stopped `_put` left: a set without its place, or one that has a successor."""
     old = _old(target)
     if (target / SETTINGS).is_file():
+        if (old / SETTINGS).is_file():
+            _carry_over(old, target)
         _clear(old)
     elif (old / SETTINGS).is_file() and _is_free(target):
         if target.is_dir():

@@ -178,8 +178,6 @@ def dress(person: Person, body: Anatomy) -> Dress:
     head = part["head"]
     hairline = 0.80 - 0.9 * np.maximum(body.back - 0.16, 0.0)
     scalp = head & (body.up > np.maximum(hairline, 0.34 if person.hair != "long" else 0.12))
-    if person.hair == "long":
-        scalp |= part["neck"] & (body.back > 0.5)
     put(scalp, HAIR, _HAIR_COLOURS[person.hair_colour], _HAIR[person.hair])
     albedo[part["eye"]] = linear((70, 56, 48))
     if person.pattern == "stripes" and person.top != "jacket":
@@ -187,8 +185,8 @@ def dress(person: Person, body: Anatomy) -> Dress:
         albedo[(label == TOP) & trunk & (np.floor(body.up * 18) % 2 == 0)] = linear(light)
     if person.pattern == "print":
         light = (236, 234, 228) if sum(above) < 400 else (60, 64, 90)
-        mark = part["torso"] & (body.back < 0.45) & (np.abs(body.up - 0.72) < 0.1)
-        albedo[mark & (label == TOP) & (np.abs(body.along) < 0.08)] = linear(light)
+        band = part["torso"] & (np.abs(body.up - 0.72) < 0.1)
+        albedo[band & (label == TOP)] = linear(light)
     return Dress(label, albedo, thickness)
 
 

@@ -30,6 +30,41 @@ def test_a_file_gives_corners_and_category_largest_first(boxes, tmp_path) -> Non
         assert torch.equal(boxes.read(content, SIZE), expected)
 
 
+def coco(*pictures: str) -> dict:
+    """Of each picture, 100 pixels wide and 50 high, one dog and one tree."""
+    listed = list(enumerate(pictures))
+    return {
+        "images": [{"id": i, "file_name": name, "width": 100, "height": 50} for i, name in listed],
+        "annotations": [
+            {"id": 2 * i + j, "image_id": i, "category_id": 7 + j, "bbox": box}
+            for i, _ in listed
+            for j, box in enumerate([[50 + i, 25, 25, 25], [0, 0, 50, 50]])
+        ],
+        "categories": [{"id": 7, "name": "dog"}, {"id": 8, "name": "tree"}],
+    }
+
+
+def test_the_boxes_of_a_set_are_read_too(boxes, tmp_path) -> None:
+    expected = torch.tensor([[0, 0, 0.5, 1, 0], [0.5, 0.5, 0.75, 1, 1]])
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(coco("a.jpg")), encoding="utf-8")
+    assert torch.equal(boxes.read(path, SIZE), expected)
+    assert torch.equal(boxes.read(coco("a.jpg"), SIZE), expected)
+
+
+def test_of_a_file_of_many_pictures_one_is_named(boxes, tmp_path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(coco("a.jpg", "b.jpg")), encoding="utf-8")
+    for name in ("b", "b.jpg"):
+        assert boxes.read(f"{path}#{name}", SIZE)[1].tolist() == pytest.approx(
+            [0.51, 0.5, 0.76, 1, 1]
+        )
+    with pytest.raises(ValueError, match=r"describes 2 pictures; say which: '.*#a'"):
+        boxes.read(path, SIZE)
+    with pytest.raises(ValueError, match="no thing in a picture called 'c'"):
+        boxes.read(f"{path}#c", SIZE)
+
+
 def test_what_is_not_there_is_marked(boxes) -> None:
     value = boxes.read([box("tree", 0.0, 0.0, 0.5, 0.5)], SIZE)
     assert value[:, 4].tolist() == [0, -1]

@@ -13,7 +13,7 @@ def trees():
     return ClassLabel(8, ["Oak tree", "pine", "birch"], tokens=2)
 
 
-@pytest.mark.parametrize("source", ["pine", "Pine", " 1", 1, torch.tensor(1)])
+@pytest.mark.parametrize("source", ["pine", "Pine", " 1", 1, 1.0, torch.tensor(1)])
 def test_name_and_index_are_one_class(trees, source):
     assert torch.equal(trees.read(source, SIZE), torch.tensor(1))
 
@@ -37,9 +37,11 @@ def test_index_outside_names_the_range(trees, index):
         trees.read(index, SIZE)
 
 
-def test_what_is_neither_name_nor_index_is_an_error(trees):
-    with pytest.raises(ValueError, match="neither a name nor an index"):
-        trees.read(None, SIZE)
+@pytest.mark.parametrize("source", [None, 1.9, [0, 1]])
+def test_what_is_neither_name_nor_index_is_an_error(trees, source):
+    """Of 1.9 the fraction was cut off."""
+    with pytest.raises(ValueError, match=r"class_label is .*, neither a name nor an index"):
+        trees.read(source, SIZE)
 
 
 def test_equal_names_are_an_error():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from taming.cond_stage import Depth
 
@@ -74,6 +74,20 @@ def test_an_opened_picture_reads_as_its_file_until_it_is_changed(depth, tmp_path
         assert torch.equal(depth.read(picture, SIZE, kind="inverse"), depth.read(array, SIZE))
         picture.putpixel((0, 0), 1500)
         assert torch.equal(depth.read(picture, SIZE), depth.read(np.asarray(picture), SIZE))
+
+
+def test_a_map_lies_as_its_exif_says(depth, tmp_path):
+    """Its size was that of the upright map, its distances lay as stored."""
+    slope = (SLOPE * 255).round().astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.rot90(slope)).save(tmp_path / "d.png", exif=exif)
+    opened, changed = Image.open(tmp_path / "d.png"), Image.open(tmp_path / "d.png")
+    changed.putpixel((0, 0), int(slope[0, -1]) - 1)
+    for source in (tmp_path / "d.png", opened, changed):
+        torch.testing.assert_close(
+            depth.read(source, SIZE), depth.read(slope, SIZE), rtol=0, atol=0.01
+        )
 
 
 def test_half_precision_is_read(depth):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from taming.cond_stage import draw_mask, fill_hole, known_cells
-from taming.cond_stage.holes import MASK_KINDS, meet_rim
+from taming.cond_stage.holes import MASK_KINDS, extend_rim, meet_rim
 
 
 @pytest.mark.parametrize("kind", list(MASK_KINDS))
@@ -98,6 +98,14 @@ def test_fills_of_a_batch_are_those_of_its_pictures(hole):
     together = fill_hole(images, masks)
     for image, mask, filled in zip(images, masks, together, strict=True):
         torch.testing.assert_close(fill_hole(image, mask), filled, rtol=0, atol=1e-6)
+
+
+def test_a_rim_is_extended_by_the_nearest_kept_pixel(hole):
+    image = ramp(40, 56)
+    extended = extend_rim(torch.where(hole, image, torch.nan), hole)
+    assert torch.equal(extended[:, hole], image[:, hole])
+    assert torch.equal(extended[:, 6, 20], image[:, 5, 20])
+    assert torch.equal(extended[:, 20, 13], image[:, 20, 9])
 
 
 def test_what_was_painted_is_moved_to_the_rim_and_less_behind_it():

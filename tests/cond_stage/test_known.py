@@ -73,6 +73,42 @@ def test_shrinking_keeps_no_pixel_of_the_hole(known, picture):
     assert hole.nonzero().tolist() == [[2, 3]]
 
 
+@pytest.mark.parametrize("size", [(16, 24), (64, 96)])
+def test_resizing_takes_no_colour_from_the_hole(known, mask, size):
+    """Kept pixels beside the rim took on what stood behind it, half of white in black."""
+    white_hole = np.repeat(255 - mask[..., None], 3, axis=-1)
+    for source in ((white_hole, mask), np.concatenate([white_hole, mask[..., None]], axis=-1)):
+        value = known.read(source, size)
+        assert value[:3, Known.mask(value)].max() < -1 + 1e-5
+
+
+def test_soft_edges_keep_the_colour_that_they_have(known, mask):
+    """Their transparency was laid on white, and then counted as kept."""
+    soft = np.zeros((*SIZE, 4), dtype=np.uint8)
+    soft[..., 3] = np.minimum(mask, 130)
+    for source in (soft, Image.fromarray(soft)):
+        value = known.read(source, SIZE)
+        assert (value[:3, Known.mask(value)] == -1).all()
+
+
+def test_numbers_of_any_kind_are_one_picture(known, picture, mask):
+    """Of floats the transparency was not seen, and other tensors ended in a TypeError."""
+    cut = np.concatenate([picture, mask[..., None]], axis=-1)
+    tensor = torch.from_numpy(cut)
+    for source in (cut / 255, cut.astype(np.int64), tensor, (tensor / 255).requires_grad_()):
+        assert torch.equal(known.read(source, SIZE), known.read(cut, SIZE))
+    coarse = torch.from_numpy(cut // 255).bfloat16()
+    assert torch.equal(known.read(coarse, SIZE), known.read(coarse.float(), SIZE))
+
+
+def test_a_mask_in_planes_may_hold_zero_to_one(known, picture, mask):
+    """Its zeros were taken for the grey of a picture in [-1, 1], and all was kept."""
+    plane = torch.from_numpy(mask / 255)[None]
+    expected = known.read((picture, mask), SIZE)
+    for stencil in (plane, plane.expand(3, -1, -1), plane.bfloat16(), plane * 2 - 1):
+        assert torch.equal(known.read((picture, stencil), SIZE), expected)
+
+
 @pytest.mark.parametrize(("level", "words"), [(255, "keeps the whole"), (0, "keeps nothing")])
 def test_mask_of_everything_or_nothing_is_an_error(known, picture, level, words):
     with pytest.raises(ValueError, match=words):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from taming.cond_stage import Labels
 
@@ -43,6 +43,24 @@ def test_a_blurred_brush_finds_the_nearest_colour(labels):
     shown = labels.show(torch.from_numpy(IDS.astype(np.int64))).astype(int)
     noisy = (shown + np.random.default_rng(0).integers(-6, 7, shown.shape)).clip(0, 255)
     assert np.array_equal(labels.read(noisy.astype(np.uint8), SIZE), IDS)
+
+
+def test_a_map_in_the_palettes_black_and_white_is_painted_wherever_it_is(tmp_path):
+    """In memory its colours were ids, of which 255 says nothing."""
+    masks = Labels(8, 4, ["thing", "ground"], palette=[[255, 255, 255], [0, 0, 0]])
+    shown = masks.show(torch.from_numpy((IDS == 0).astype(np.int64)))
+    Image.fromarray(shown).save(tmp_path / "painted.png")
+    for source in (tmp_path / "painted.png", Image.fromarray(shown), shown):
+        assert np.array_equal(masks.read(source, SIZE), IDS == 0)
+
+
+def test_a_map_lies_as_its_exif_says(labels, tmp_path):
+    """Its size was that of the upright map, its labels lay as stored."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.rot90(IDS)).save(tmp_path / "map.png", exif=exif)
+    for source in (tmp_path / "map.png", Image.open(tmp_path / "map.png")):
+        assert np.array_equal(labels.read(source, SIZE), IDS)
 
 
 def test_a_photograph_is_no_label_map(labels):

@@ -67,10 +67,17 @@ def test_a_grey_picture_with_an_opaque_alpha_is_grey(tmp_path) -> None:
     assert torch.equal(read_depth(tmp_path / "grey.png", SIZE), read_depth(IDS, SIZE))
 
 
-@pytest.mark.parametrize("source", [5, "5", np.int64(5)])
+@pytest.mark.parametrize("source", [5, 5.0, "5", np.int64(5)])
 def test_a_class_is_a_number(source) -> None:
     assert read_class(source, 6) == 5
     with pytest.raises(ValueError, match=r"class 5 does not exist; .* 0 to 4"):
+        read_class(source, 5)
+
+
+@pytest.mark.parametrize("source", [1.9, "dog", None])
+def test_what_is_no_whole_number_is_no_class(source) -> None:
+    """Of 1.9 the fraction was cut off."""
+    with pytest.raises(ValueError, match=r"class_label is .*; published models .* whole numbers"):
         read_class(source, 5)
 
 

@@ -72,6 +72,18 @@ def test_padding_does_not_change_a_sentence(tiny):
     torch.testing.assert_close(alone, beside, rtol=0, atol=1e-5)
 
 
+def test_a_sentence_that_is_cut_is_told_of_once(tiny, monkeypatch, caplog):
+    """Its end counted for nothing, without a word."""
+    monkeypatch.setattr("taming.cond_stage.text.MAX_TOKENS", 4)
+    encoder = SentenceEncoder(tiny)
+    encoder(["a red house by", "the sea"])
+    assert not caplog.messages
+    for _ in range(2):
+        encoder(["the sea", "a red house by the sea"])
+    (told,) = caplog.messages
+    assert "up to its token 4: 'a red house by the sea...' has 6" in told
+
+
 def test_encoder_is_frozen(tiny):
     encoder = SentenceEncoder(tiny)
     assert not encoder.model.training

@@ -25,7 +25,16 @@ def person(*keypoints: float, **more) -> dict:
 
 @pytest.mark.parametrize(
     "spelling",
-    ["left_wrist", "Left Wrist", "left-wrist", "leftWrist", "l_wrist", "wrist_left", "wrist_l"],
+    [
+        "left_wrist",
+        "Left Wrist",
+        "leftWrist",
+        "LWrist",
+        "L-wrist",
+        "l_wrist",
+        "wrist_left",
+        "wrist_l",
+    ],
 )
 def test_joints_have_many_spellings(spelling: str) -> None:
     assert joint_index(spelling) == JOINTS.index("left_wrist")

@@ -141,6 +141,14 @@ def test_a_picture_both_in_train_and_in_validation_is_an_error(make_set) -> None
         PairedFolder(root, "train")
 
 
+@pytest.mark.parametrize("held", ["validation", "test"])
+def test_two_spellings_of_a_picture_are_one_picture(make_set, held: str) -> None:
+    """They were compared as text, and a picture was in both."""
+    root = make_set(split={"train": ["000.jpg", "001"], held: ["000"]})
+    with pytest.raises(ValueError, match=rf"1 pictures both in train and in {held}.*'000'"):
+        PairedFolder(root, "train")
+
+
 def test_without_split_json_a_twentieth_is_held_out(make_set) -> None:
     root = make_set(count=40, size=(4, 4))
     train, held = (PairedFolder(root, part).names for part in ("train", "validation"))

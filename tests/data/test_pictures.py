@@ -170,6 +170,9 @@ def test_lists_are_relative_to_themselves_and_name_what_is_missing(tmp_path, cap
     file = tmp_path / "list.txt"
     file.write_text("# mine\n\npictures/a.png\npictures/gone.png\n")
     assert listed_pictures(file) == [tmp_path / "pictures" / "a.png"]
+    # As editors on Windows begin a file
+    file.write_text("pictures/a.png", encoding="utf-8-sig")
+    assert listed_pictures(file) == [tmp_path / "pictures" / "a.png"]
     assert "gone.png" in caplog.text
 
 

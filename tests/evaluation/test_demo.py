@@ -152,6 +152,18 @@ def test_scenes_that_are_added_take_their_time_too(
     assert 0.2 <= taken[0] < taken[1] == taken[2]
 
 
+def test_a_training_that_was_stopped_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo went on with what little it had learned, and kept that for good."""
+    monkeypatch.setattr("taming.training.run.train", lambda config, runs: runs)
+    monkeypatch.setattr("taming.training.callbacks.was_stopped", lambda run: True)
+    demo = Demo(tmp_path, PLAN, QUIET)
+    with pytest.raises(KeyboardInterrupt):
+        demo._train("painter", "Second stage", {"name": "demo"}, "before")
+    assert Journal(tmp_path / JOURNAL).entries == {}
+
+
 def test_other_settings_are_not_what_was_finished(tmp_path: Path) -> None:
     Journal(tmp_path / JOURNAL).finish("painter", "these", 12.0)
     journal = Journal(tmp_path / JOURNAL)

@@ -1,10 +1,12 @@
 """What judges learn from true and from reconstructed pictures, and that they learn it once."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -190,14 +192,34 @@ def test_maps_in_folders_within_their_folder_count(blocks: Path, tmp_path: Path)
     assert len(set(marks)) == 3
 
 
-def test_scenes_are_known_by_their_settings(tmp_path: Path) -> None:
+def test_scenes_are_known_by_their_settings_and_tables(tmp_path: Path) -> None:
+    """A caption that was changed, or joints that were added, left codes and judges as they were."""
     folder = render_set(4, 16, tmp_path / "worlds", people=False, workers=1, validation_share=0.5)
-    mark = mark_of(PairedFolder(folder, "train", 16))
-    (folder / "captions.json").write_text("{}")
-    assert mark_of(PairedFolder(folder, "train", 16)) == mark
-    settings = (folder / "worlds.json").read_text()
-    (folder / "worlds.json").write_text(settings.replace('"seed": 0', '"seed": 1'))
-    assert mark_of(PairedFolder(folder, "train", 16)) != mark
+    marks = [mark_of(PairedFolder(folder, "train", 16))]
+    (folder / "images" / "000001.png").write_bytes(b"the same, packed otherwise")
+    (folder / "report.json").write_text("{}")
+    assert mark_of(PairedFolder(folder, "train", 16)) == marks[0]
+    joints = {"images": [], "annotations": [], "categories": []}
+    for file, text in (
+        ("captions.json", "{}"),
+        ("keypoints.json", json.dumps(joints)),
+        ("worlds.json", (folder / "worlds.json").read_text().replace('"seed": 0', '"seed": 1')),
+    ):
+        (folder / file).write_text(text)
+        marks.append(mark_of(PairedFolder(folder, "train", 16)))
+    assert len(set(marks)) == 4
+    (folder / "keypoints.json").write_text(json.dumps({**joints, "info": "a last digit"}))
+    assert mark_of(PairedFolder(folder, "train", 16)) == marks[-1]
+
+
+def test_pictures_that_are_listed_and_absent_have_a_mark(tmp_path: Path) -> None:
+    """Half a download could be loaded, and neither encoded nor evaluated."""
+    part = SimpleNamespace(
+        root=tmp_path, names=["a\udce9"], paths=[tmp_path / "a\udce9.png"], told=list
+    )
+    absent = mark_of(cast(Any, part))
+    part.paths[0].write_bytes(b"a picture")
+    assert mark_of(cast(Any, part)) != absent
 
 
 def test_people_whom_no_caption_of_a_scene_mentions_are_not_there() -> None:

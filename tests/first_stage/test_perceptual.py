@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from taming.checkpoint import save_weights
 from taming.first_stage import perceptual
-from taming.first_stage.perceptual import LPIPS, EfficientNetLoss, FeatureLoss, HEDLoss
+from taming.first_stage.perceptual import (
+    LPIPS,
+    EfficientNetLoss,
+    FeatureLoss,
+    HEDLoss,
+    normalize_tensor,
+)
 
 
 class Small(nn.Module):
@@ -71,6 +77,18 @@ def test_distance_to_itself_is_zero(build: Callable[[], nn.Module]) -> None:
     distance = build()(shapes(), shapes())
     assert distance.shape == (1, 1, 1, 1)
     assert float(distance) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_place_without_features_has_a_finite_gradient() -> None:
+    """Its root had an infinite one, times zero."""
+    features = torch.randn(1, 4, 2, 2)
+    features[..., 0] = 0.0
+    expected = features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+    unit = normalize_tensor(features.requires_grad_())
+    torch.testing.assert_close(unit.detach(), expected.detach())
+    unit.square().sum().backward()
+    assert features.grad is not None
+    assert torch.isfinite(features.grad).all()
 
 
 @ALL

@@ -94,6 +94,29 @@ def test_preparing_keeps_the_model() -> None:
     assert tensor_hash(model.state_dict()) == before
 
 
+def test_a_model_that_has_painted_can_learn() -> None:
+    """Prepared where pictures are made, its weights were such as no gradient goes through."""
+    model = model_of("lightest").requires_grad_()
+    with torch.inference_mode():
+        PreparedFirstStage(model)
+    model.decode_code(codes()).sum().backward()
+    assert model.decoder.conv_in.weight.grad is not None
+
+
+def test_weights_that_are_loaded_later_count() -> None:
+    """Kernels made once for all were those of the weights before."""
+    model = model_of("published")
+    prepared = PreparedFirstStage(model)
+    prepared.decode_code(codes())
+    with torch.no_grad():
+        others = {name: 0.5 * value for name, value in model.state_dict().items()}
+    for assign in (False, True):
+        model.load_state_dict(others, assign=assign)
+        expected = model.decode_code(codes())
+        assert apart(prepared.decode_code(codes()), expected) < 1e-4
+        others = {name: 0.5 * value for name, value in others.items()}
+
+
 def test_prepared_refuses_sizes_that_do_not_divide() -> None:
     with pytest.raises(ValueError, match="multiples of 4"):
         PreparedFirstStage(model_of("published")).indices(torch.zeros(1, 3, 6, 8))

@@ -155,6 +155,10 @@ def test_ema_by_position_and_key() -> None:
     assert torch.equal(quantizer.embedding(ids), quantizer.embedding.weight[ids])
 
 
+def test_ema_starts_as_published() -> None:
+    assert not published.EMAVectorQuantizer(V, D, 0.25).embedding.cluster_size.any()
+
+
 def test_gumbel_by_position_and_key() -> None:
     quantizer = published.GumbelQuantize(6, D, V, True, 1e-3, 0.7)
     assert (quantizer.kl_weight, quantizer.temperature, quantizer.n_embed) == (1e-3, 0.7, V)

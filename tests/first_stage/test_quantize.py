@@ -260,6 +260,16 @@ def test_ema_codes_move_to_the_mean_of_their_features() -> None:
     torch.testing.assert_close(quantizer.embedding.weight, expected, atol=1e-3, rtol=1e-3)
 
 
+def test_ema_codes_that_nothing_uses_stay_where_they_are() -> None:
+    """They were divided by a size of nothing, and never used again."""
+    quantizer = build("ema")
+    assert isinstance(quantizer, EMAVectorQuantizer)
+    before = quantizer.embedding.weight.clone()
+    for _ in range(2):
+        quantizer(quantizer.lookup(torch.zeros(1, 2, 2, dtype=torch.int64)))
+    torch.testing.assert_close(quantizer.embedding.weight, before, atol=1e-3, rtol=1e-3)
+
+
 def test_ema_codes_rest_outside_training() -> None:
     quantizer = build("ema").eval()
     before = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
@@ -292,6 +302,15 @@ def test_hard_gumbel_has_the_gradient_of_the_soft() -> None:
         (quantizer(z).z_q * direction).sum().backward()
         gradients.append(z.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_gumbel_logits_are_a_convolution_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphics cards rounded what it multiplied, where codes are to be found in float32."""
+    quantizer = build("gumbel")
+    assert isinstance(quantizer, GumbelQuantizer)
+    expected = quantizer.proj(features())
+    monkeypatch.delattr("torch.nn.functional.conv2d")
+    torch.testing.assert_close(quantizer.logits(features()), expected)
 
 
 def test_gumbel_loss_is_the_divergence_from_uniform() -> None:

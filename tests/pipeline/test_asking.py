@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from taming.painting import shape_of
@@ -15,6 +16,8 @@ def test_what_is_transparent_is_completed(pipeline, photo, mask) -> None:
     cut = np.concatenate([photo, alpha], axis=-1)
     one = pipeline.complete(cut, steps=2)[0]
     assert np.array_equal(one, pipeline.complete(photo, mask, steps=2)[0])
+    tensor = torch.from_numpy(cut / 255).requires_grad_()
+    assert np.array_equal(one, pipeline.complete(tensor, steps=2)[0])
 
 
 def test_an_opaque_picture_with_an_alpha_channel_keeps_its_upper_half(pipeline, photo) -> None:
@@ -95,6 +98,35 @@ def test_what_is_no_seed_is_told_in_words(pipeline, seeds, told) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"size": (16.9, 24)}, "size is 16.9; give a whole number"),
+        ({"size": 16.5}, "size is 16.5"),
+        ({"steps": 2.9}, "steps is 2.9"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"class_label": 0.9}, "class_label is 0.9"),
+    ],
+)
+def test_no_fraction_is_cut_off(pipeline, options, told) -> None:
+    with pytest.raises(ValueError, match=told):
+        pipeline.paint(**{"steps": 1, **options})
+
+
+@pytest.mark.parametrize("factor", [2.5, 0, -2, None])
+def test_a_factor_is_a_whole_number_of_times(pipeline, photo, factor) -> None:
+    """These were errors of Python's, and 0 of a division."""
+    with pytest.raises(ValueError, match=f"factor is {factor}"):
+        pipeline.upscale(photo, factor)
+
+
+def test_whole_numbers_may_be_floats(pipeline, photo) -> None:
+    small = np.ascontiguousarray(photo[::2, ::2])
+    one = pipeline.upscale(small, 2.0, steps=2.0)[0]
+    assert np.array_equal(one, pipeline.upscale(small, 2, steps=2)[0])
+    assert pipeline.paint(size=16.0, steps=1)[0].size == (16, 16)
+
+
+@pytest.mark.parametrize(
     ("word", "told"),
     [
         ("prompt", "prompt is text here"),
@@ -119,3 +151,5 @@ def test_what_a_method_decides_cannot_be_given(pipeline, photo) -> None:
         pipeline.upscale(photo, 2, size=(16, 24))
     with pytest.raises(ValueError, match="known: the picture and its mask"):
         pipeline.complete(photo, known=photo)
+    with pytest.raises(ValueError, match=r"known: a variation keeps no part .* call complete"):
+        pipeline.vary(photo, known=(photo, np.ones(SIZE, bool)))

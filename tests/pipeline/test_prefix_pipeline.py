@@ -84,6 +84,20 @@ def test_a_picture_of_the_trained_size_is_what_the_model_itself_samples(each, mo
     assert torch.equal(seen[0].flatten(), expected[0])
 
 
+def test_nothing_is_kept_of_weights_that_were_loaded(prefix_pipeline) -> None:
+    """Several pictures at once were painted with a copy of those before."""
+    pipeline = prefix_pipeline("none")
+    pipeline.paint(seeds=[0, 1])
+    other = copy.deepcopy(pipeline.model)
+    with torch.no_grad():
+        for weight in other.transformer.parameters():
+            weight.copy_(weight.flip(0))
+    pipeline.model.load_state_dict(other.state_dict())
+    expected = PrefixPipeline(other, "tiny").paint(seeds=[0, 1])
+    for picture, painted_anew in zip(pipeline.paint(seeds=[0, 1]), expected, strict=True):
+        assert np.array_equal(picture, painted_anew)
+
+
 # --- windows -------------------------------------------------------------------------------------
 
 
@@ -189,7 +203,7 @@ def test_many_classes_in_one_call_are_each_painted_for_every_seed(prefix_pipelin
         ("depth", {"depth": DEPTH, "guidance": 3}, "guidance.*without guidance.*any-order"),
         ("labels", {"labels": LABELS + 1}, "label 6, .* 0 to 5"),
         ("class", {"class_label": 8}, "class 8 does not exist; .* 0 to 7"),
-        ("class", {"class_label": "dog"}, "know their classes by number"),
+        ("class", {"class_label": "dog"}, "know their classes by whole numbers"),
         ("class", {"class_label": []}, "no classes"),
         ("none", {"top_p": 0.0}, "top_p is 0"),
         ("none", {"window": "blocks"}, "window rule 'blocks'"),

@@ -152,6 +152,45 @@ def test_a_picture_of_another_precision_says_so(
         load(loaded_in).repaint(path)
 
 
+def test_a_picture_of_another_device_is_told_of(pipeline, tmp_path, caplog) -> None:
+    picture = pipeline.paint(steps=1)[0]
+    record = read_record(picture)
+    for device, told in ((record.pop("device"), 0), (None, 0), ("cuda", 1)):
+        kept = record if device is None else record | {"device": device}
+        path = save_png(provenance.attach(picture, kept), tmp_path / "a.png")
+        caplog.clear()
+        assert pipeline.repaint(path)
+        assert (
+            sum("was painted on cuda, this model is on cpu" in m for m in caplog.messages) == told
+        )
+
+
+# --- weights that change -------------------------------------------------------------------------
+
+
+def test_nothing_is_kept_of_weights_that_were_loaded_or_cast(second_stage, lively) -> None:
+    """A picture told of the weights that had been there before, and was decoded with some."""
+    pipeline, other = (Pipeline(lively(second_stage(), seed=seed)) for seed in (0, 1))
+    before = pipeline.paint(steps=1)[0]
+    pipeline.model.load_state_dict(other.model.state_dict())
+    after, expected = pipeline.paint(steps=1)[0], other.paint(steps=1)[0]
+    assert not np.array_equal(after, before)
+    assert np.array_equal(after, expected)
+    assert read_record(after)["model"] == read_record(expected)["model"]
+    pipeline.model.bfloat16()
+    assert read_record(pipeline.paint(steps=1)[0])["model"] != read_record(after)["model"]
+
+
+def test_weights_are_hashed_once(second_stage, lively, monkeypatch) -> None:
+    hashed: list[Any] = []
+    monkeypatch.setattr("taming.painting.tensor_hash", lambda state: hashed.append(0) or "hash")
+    pipeline = Pipeline(lively(second_stage()))
+    pipeline.paint(steps=1, seeds=[0, 1])
+    pipeline.reconstruct(pipeline.paint(steps=1))
+    assert pipeline.fingerprint == "hash"
+    assert len(hashed) == 1
+
+
 @pytest.mark.parametrize("foreign", ["[1, 2]", '{"hello": 1}', '{"model": "x", "seed": 0}'])
 def test_a_text_of_another_program_is_no_record(pipeline, foreign) -> None:
     """It ended in a KeyError."""

@@ -190,6 +190,18 @@ def test_a_cache_that_appears_meanwhile_is_used(
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+@pytest.mark.parametrize(("kind", "told"), [("pickle", "holds pickle"), (None, "damaged")])
+def test_shards_of_strangers_run_no_code(tmp_path, mix, model, kind: str | None, told: str) -> None:
+    """litdata reads an entry as its index says, be it as pickle."""
+    build(tmp_path / "cache", mix, model)
+    index = tmp_path / "cache" / "00" / "index.json"
+    content = json.loads(index.read_text())
+    content["config"]["data_format"][0] = kind
+    index.write_text(json.dumps(content) if kind else "{")
+    with pytest.raises(CacheError, match=rf"index\.json .*{told}"):
+        CodesCache(tmp_path / "cache")[0]
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"sets": []}'])
 def test_folders_that_are_no_cache_say_so(tmp_path: Path, content: str | None) -> None:
     if content is not None:

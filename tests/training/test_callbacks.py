@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from taming.checkpoint import CheckpointError
+from taming.checkpoint import CheckpointError, read_metadata
 from taming.training.base import StageTraining
 from taming.training.callbacks import (
+    HISTORY,
+    MONITOR,
+    WEIGHTS,
     AtomicCheckpointIO,
     SaveRun,
     StageCallback,
@@ -129,7 +132,71 @@ def test_history_tells_training_and_validation_apart(tmp_path: Path) -> None:
     assert rows(tmp_path) == [(2, "train/loss"), (2, "validation/loss")]
 
 
+@pytest.mark.parametrize("content", ["", "step,seconds,name,value\n2,0.1,train/loss,1\n3,0.2,tr"])
+def test_a_history_that_was_cut_stops_no_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / HISTORY).write_text(content)
+    stage, history = Stage(), WriteHistory(tmp_path, every=1)
+    stage.taken = 3
+    history.on_train_start(trainer(), stage)
+    stage.taken = 4
+    history.after_step(trainer(train_loss=1.0), stage)
+    assert rows(tmp_path) == [(2, "train/loss")] * bool(content) + [(4, "train/loss")]
+
+
 # --- saving --------------------------------------------------------------------------------------
+
+
+def test_weights_are_saved_as_they_are_trained(tmp_path: Path) -> None:
+    """What others' callbacks saved at the end of a validation had averages in their place."""
+    stage = Stage()
+    with torch.no_grad():
+        stage.model.weight += 1.0
+    stage.ema.update()
+    trained, averages = dict(stage.model.state_dict()), stage.ema.weights()
+    kept = []
+    for validating in (False, True):
+        state = stage.state_dict()
+        if validating:
+            stage.on_validation_start()
+        checkpoint: dict[str, Any] = {"state_dict": state}
+        stage.on_save_checkpoint(checkpoint)
+        kept.append(checkpoint)
+        if validating:
+            stage.on_validation_end()
+    for checkpoint in kept:
+        assert set(checkpoint["state_dict"]) == set(trained)
+        for name, weight in trained.items():
+            assert torch.equal(checkpoint["state_dict"][name], weight)
+            assert torch.equal(checkpoint["ema"][name], averages[name])
+    assert not torch.equal(trained["weight"], averages["weight"])
+
+
+def test_the_best_of_the_last_validation_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came after the last step was saved; a run that went on overwrote better weights."""
+    saved: list[dict[str, Any]] = []
+    stage, around = Stage(), trainer()
+    monkeypatch.setattr(stage, "step_limit", lambda: None)
+
+    def train(until: int, loss: float) -> SaveRun:
+        callback = SaveRun(tmp_path, minutes=60, keep="best")
+        around.save_checkpoint = lambda *_, **__: saved.append(callback.state_dict())
+        if saved:
+            callback.load_state_dict(saved[-1])
+        callback.on_train_start(around, stage)
+        stage.taken, around.should_stop = until, True
+        callback.after_step(around, stage)
+        around.callback_metrics = {MONITOR: loss}
+        callback.on_validation_end(around, stage)
+        callback.on_train_end(around, stage)
+        return callback
+
+    assert train(1, 2.0).best == 2.0
+    assert train(2, 3.0).best == 2.0
+    assert read_metadata(tmp_path / WEIGHTS)["steps"] == "1"
+    assert train(3, 1.0).best == 1.0
+    assert read_metadata(tmp_path / WEIGHTS)["steps"] == "3"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")

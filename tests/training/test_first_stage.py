@@ -147,8 +147,17 @@ def test_networks_that_only_compare_stay_in_evaluation_mode(still: Tiny) -> None
     frozen = torch.nn.Sequential(torch.nn.BatchNorm2d(3)).eval().requires_grad_(False)
     training.loss.add_module("eyes", frozen)
     fit(training, batches(2, 2))
+    training.pictures()
     assert not any(part.training for part in frozen.modules())
     assert training.loss.discriminator.training
+
+
+def test_gradients_are_clipped_in_mixed_precision_of_the_trainer(still: Tiny) -> None:
+    """Lightning refused, for the optimiser makes its step in one pass."""
+    training = module(still(loss={"disc_start": 0}), gradient_clip_val=1e-9)
+    watch = fit(training, batches(1, 2), precision="bf16-mixed")
+    largest = max(float(each.abs().max()) for _, step in watch.seen for each in step)
+    assert 0 < largest <= 1e-9
 
 
 def test_a_model_is_validated_and_then_trained(still: Tiny) -> None:

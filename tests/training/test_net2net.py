@@ -13,10 +13,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from taming.checkpoint import load_weights, read_state_dict
+from taming.cond_stage.sources import to_uint8
 from taming.config import instantiate_from_config
 from taming.data.unpacking import custom_collate
 from taming.training import train, wrap
-from taming.training.base import as_pixels
 from taming.training.net2net import Net2NetTraining, _grid, linear_groups
 
 Config = dict[str, Any]
@@ -168,10 +168,10 @@ def test_pictures_are_painted_with_the_averaged_weights(net2net: Net2Net) -> Non
     module = fit(steady(config), [batch_of(config)])
     averaged = built(config)
     load_weights(averaged, module.export())
-    expected = as_pixels(averaged.eval().log_images(batch_of(config))["samples_det"])
+    expected = to_uint8(averaged.eval().log_images(batch_of(config))["samples_det"])
     for parameter in module.model.transformer.parameters():
         torch.nn.init.normal_(parameter)
-    trained = as_pixels(module.model.eval().log_images(batch_of(config))["samples_det"])
+    trained = to_uint8(module.model.eval().log_images(batch_of(config))["samples_det"])
     module.model.train()
     assert np.array_equal(module.pictures()["samples_det"], _grid(expected))
     assert not np.array_equal(trained, expected)

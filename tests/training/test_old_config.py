@@ -268,6 +268,8 @@ def test_a_run_of_main_py_gives_its_config_and_weights(
     config = published({"max_epochs": 1})
     # A path that was right on the machine of then
     config["model"]["params"]["first_stage_config"]["params"]["ckpt_path"] = "logs/gone/last.ckpt"
+    # That run had once gone on from another
+    config["lightning"]["trainer"]["resume_from_checkpoint"] = "logs/gone/last.ckpt"
     left = old_run(tmp_path / "logs" / "2020_shapes", config, weights)
     still = {"model": {"learning_rate": 0.0}}
     with caplog.at_level(logging.INFO, logger="taming"):
@@ -276,6 +278,16 @@ def test_a_run_of_main_py_gives_its_config_and_weights(
     assert "optimisers" in caplog.text
     for name, weight in read_state_dict(folder / "weights.safetensors").items():
         assert torch.equal(weight, weights[name]), name
+
+
+def test_a_folder_of_configs_is_no_run(tmp_path: Path) -> None:
+    """In a checkout of this project every path that was not there was taken for one."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.yaml").write_text("name: mine")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "model.ckpt").write_bytes(b"")
+    for what in ("runs/typo", "runs/model.ckpt", "."):
+        assert find_old_run(tmp_path / what) is None
 
 
 def test_a_run_of_main_py_without_its_checkpoint_names_the_others(tmp_path: Path) -> None:

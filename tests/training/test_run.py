@@ -17,8 +17,10 @@ from taming.checkpoint import CheckpointError, load_weights, read_state_dict
 from taming.config import ConfigError, instantiate_from_config, load_config, plain
 from taming.loading import for_inference, load_model
 from taming.training import train
-from taming.training.callbacks import LAST, WEIGHTS, StageCallback
-from taming.training.run import make_trainer, new_run_directory
+from taming.training.callbacks import LAST, WEIGHTS, StageCallback, was_stopped
+from taming.training.first_stage import FirstStageTraining
+from taming.training.run import make_trainer
+from taming.training.run_directory import new_run_directory
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -171,8 +173,65 @@ def test_a_signal_stops_cleanly_and_the_run_goes_on(
     assert signal.getsignal(number) is before
     stopped = max(history(folder))
     assert stopped in (3, 4)
+    assert was_stopped(folder)
     run({}, folder, resume=folder)
     assert sorted(history(folder)) == list(range(1, 11))
+    assert not was_stopped(folder)
+
+
+def test_a_run_is_saved_before_its_last_pictures(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All was lost where painting them failed."""
+
+    def fail(self: Any) -> Any:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(FirstStageTraining, "pictures", fail)
+    with pytest.raises(OSError, match="No space"):
+        run(tiny({"max_steps": -1, "max_epochs": 1}), tmp_path)
+    assert (tmp_path / "tiny" / LAST).is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"data": {"params": {"batch_size": 8}}}, "epochs of 4 batches, and these settings make 2"),
+        ({"trainer": {"accelerator": "gpu"}}, "trainer.accelerator=cpu"),
+    ],
+)
+def test_a_resume_that_fails_leaves_the_config_as_it_was(
+    tiny: Tiny, tmp_path: Path, given: dict[str, Any], told: str
+) -> None:
+    """The next one, without a mistake, found the mistake in the config."""
+    if "trainer" in given and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        pytest.skip("there is a GPU")
+    folder = run(tiny({"max_steps": 3}), tmp_path)
+    before = (folder / "config.yaml").read_text("utf-8")
+    with pytest.raises(ValueError, match=told):
+        run(given, folder, resume=folder)
+    assert (folder / "config.yaml").read_text("utf-8") == before
+
+
+def test_a_run_that_goes_on_for_longer_decays_for_longer(tiny: Tiny, tmp_path: Path) -> None:
+    """The cosine ended where the run had been meant to end at first."""
+    folder = run(tiny({"max_steps": 4}, {"decay": "cosine", "warmup_steps": 0}), tmp_path)
+    run({"trainer": {"max_steps": 12}}, folder, resume=folder)
+    whole = run(tiny({"max_steps": 12}, {"decay": "cosine", "warmup_steps": 0}), tmp_path)
+    rates, expected = (history(each, "learning_rate") for each in (folder, whole))
+    assert [rates[step] for step in range(5, 13)] == [expected[step] for step in range(5, 13)]
+    assert rates[4] < expected[4]
+
+
+def test_a_dry_run_counts_the_devices_that_are_asked_for(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny({"devices": 2, "strategy": "ddp", "accumulate_grad_batches": None})
+    del config["model"]["learning_rate"]
+    config["model"]["base_learning_rate"] = 1e-4
+    with caplog.at_level("INFO", logger="taming"):
+        run(config, tmp_path, dry_run=True)
+    assert "x 4 images x 2 devices x 1 accumulated = 8.00e-04" in caplog.text
 
 
 def test_learning_rate_is_base_times_batch_times_accumulation(

@@ -85,6 +85,29 @@ def test_accumulated_batches_make_the_gradient_of_the_whole(second_stage, scenes
         torch.testing.assert_close(summed, whole, atol=1e-5, rtol=1e-3)
 
 
+def test_known_cells_are_learned_from_codes_that_painting_gives(
+    second_stage, scenes, tmp_path
+) -> None:
+    """They were those of an encoder in bf16."""
+    torch.manual_seed(0)
+    model = instantiate_from_config(second_stage())
+    orders = {"random": 0.0, "spread": 0.0, "raster": 0.0, "known": 1.0}
+    data = CodesData([str(scenes)], size=[16, 24], batch_size=4,
+                     codes={"draws": 1, "orders": orders})  # fmt: skip
+    data.attach(model, tmp_path)
+    mixed: dict[str, bool] = {}
+
+    def watch(name: str) -> Any:
+        return lambda *_: mixed.update({name: torch.is_autocast_enabled("cpu")})
+
+    model.first_stage_model.encoder.register_forward_pre_hook(watch("first stage"))
+    model.transformer.register_forward_pre_hook(watch("transformer"))
+    training = SecondStageTraining(model, TrainingSettings(precision="bf16"), 1e-3)
+    with training.mixed():  # as Lightning's own mixed precision is around every step
+        training._loss(next(iter(data.train_dataloader())))
+    assert mixed == {"first stage": False, "transformer": True}
+
+
 def test_the_loss_is_told_for_every_kind_of_order(quick: Second, tmp_path: Path) -> None:
     codes = {"orders": {"random": 0.25, "spread": 0.25, "raster": 0.25, "known": 0.25}}
     folder = run(quick({"max_steps": 8}, data={"codes": codes}), tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taming.worlds import FAR, LABELS, contact_sheet, render_set
+from taming.worlds import FAR, LABELS, annotations, contact_sheet, render_set
 from taming.worlds import dataset as dataset_module
 
 
@@ -132,6 +132,42 @@ def test_a_set_grows(tmp_path: Path):
         render_set(9, 16, tmp_path / "at_once", people=False, workers=1, validation_share=0.25),
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["at_once", "set"]
+
+
+def test_what_lies_in_a_set_that_grows_stays_there(tmp_path: Path) -> None:
+    """A report, and annotations that had been added, were removed with the smaller set."""
+    folder = render_set(2, 16, tmp_path / "set", people=False, workers=1)
+    mine = {folder / "report" / "index.html": "numbers", folder / "boxes.json": "{}"}
+    for path, text in mine.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    render_set(3, 16, folder, people=False, workers=1)
+    assert {path: path.read_text() for path in mine} == mine
+    assert len(_read(folder / "captions.json")) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_a_scene_has_one_part_whatever_the_count(tmp_path: Path, share: float) -> None:
+    def held_out(count: int) -> set[str]:
+        settings = annotations.Settings(1, count, 16, 16, 0, 0.0, share)
+        return {f"{i:06d}" for i in annotations._held_out(settings)}
+
+    for small, large in ((2, 6), (3, 40), (40, 80)):
+        names = {f"{i:06d}" for i in range(small)}
+        assert held_out(small) == held_out(large) & names
+        assert held_out(small) < names
+
+
+def test_two_at_once_do_not_render_one_set(tmp_path: Path) -> None:
+    """The second removed what the first was writing."""
+
+    def second(done: int, count: int) -> None:
+        with pytest.raises(ValueError, match=r"another process renders .*set; wait"):
+            render_set(9, 16, tmp_path / "set", people=False, workers=1)
+
+    render_set(9, 16, tmp_path / "set", people=False, workers=1, progress=second)
+    assert len(list((tmp_path / "set" / "images").iterdir())) == 9
 
 
 def _stop(*_: object) -> NoReturn:

@@ -66,6 +66,8 @@ def coco_json(path: Path, *keys: str) -> Mapping[str, Any]:
 
 # --- things in boxes -----------------------------------------------------------------------------
 
+INSTANCES = ("images", "annotations", "categories")  # what a file of instances has
+
 
 def load_image_descriptions(
     description_json: Iterable[Mapping[str, Any]], what: str = "COCO"
@@ -219,7 +221,12 @@ class BoxFile(NamedTuple):
 
 
 def read_boxes(path: Path) -> BoxFile:
-    entries = coco_json(path, "images", "annotations", "categories")
+    """The things of a COCO file of instances."""
+    return boxes_of(coco_json(path, *INSTANCES), path)
+
+
+def boxes_of(entries: Mapping[str, Any], path: Path) -> BoxFile:
+    """The same of what such a file says; path: its name, for errors."""
     without = "other" if path.name.startswith("stuff_") else None
     things = entries_of(entries["categories"], "categories", path, CATEGORY, _is_numbered)
     images = entries_of(entries["images"], "images", path, PICTURE)

@@ -10,6 +10,7 @@ pictures beside the list. Sources: Liu et al. 2016; Zhu et al. 2019 (progressive
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from taming.data.batch import JOINTS
 from taming.data.formats.records import Record, Records, joined, no_pictures
 from taming.data.roots import first_of
+
+logger = logging.getLogger(__name__)
 
 OPENPOSE = (
     "nose", "neck",
@@ -54,6 +57,9 @@ def read(root: Path, split: str) -> Records:
             f"{file} lists {missing[0]}, which is in none of {', '.join(map(str, places))}; put "
             "the pictures of DeepFashion there (mmlab.ie.cuhk.edu.hk, free for research)"
         )
+    if missing:
+        logger.warning("%s: %d of %d pictures listed are not there, such as %s", file,
+                       len(missing), len(missing) + len(entries), missing[0])  # fmt: skip
     return Records(entries)
 
 

@@ -40,6 +40,20 @@ def test_samples_have_the_published_keys(disk) -> None:
     assert Path(sample["file_path_"]).is_file()
 
 
+def test_splits_that_number_their_classes_themselves_are_joined_by_name(tmp_path: Path) -> None:
+    """The third class of one split was the second of the other, and took its name."""
+    for split, synsets in {"train": "ACD", "val": "ABD"}.items():
+        for letter in synsets:
+            picture = tmp_path / split / f"n0000000{letter}" / f"{split}_{letter}.JPEG"
+            picture.parent.mkdir(parents=True)
+            picture.write_bytes(jpeg())
+    records = layout.read(tmp_path, "all")
+    for record in records.entries:
+        assert record.class_label is not None
+        assert records.class_table[record.class_label] == record.name.partition("/")[0]
+    assert len(set(records.class_table.values())) == len(records.class_table) == 4
+
+
 def test_size_zero_leaves_pictures_whole(disk) -> None:
     disk.imagenet("train")
     assert imagenet.ImageNetTrain()[0]["image"].shape == (24, 32, 3)
