@@ -102,19 +102,14 @@ def read_known(source: Any, size: Size) -> Tensor:
             f"{image.shape[2]}; the two must show the same frame"
         )
     check_mask(kept, what)
-    mask = _mask_at(kept, size, what)
-    if tuple(image.shape[-2:]) != tuple(size):
-        # Resizing looks beyond the rim, where no colour of the hole may be seen.
-        own = (int(image.shape[-2]), int(image.shape[-1]))
-        image = resize(extend_rim(image, _mask_at(kept, own, what)), size)
-    return Known.join(image, mask)
-
-
-def _mask_at(kept: Tensor, size: Size, what: str) -> Tensor:
-    """The mask at another size; ValueError where nothing of it is left."""
     mask = shrink_mask(kept, size)
     check_mask(mask, f"{what}, at {size[0]}x{size[1]},")
-    return mask
+    own = (int(image.shape[-2]), int(image.shape[-1]))
+    if own != tuple(size):
+        # Resizing looks beyond the rim, where no colour of the hole may be seen.
+        clear = shrink_mask(kept, own)
+        image = resize(extend_rim(image, clear) if clear.any() else image, size)
+    return Known.join(image, mask)
 
 
 def _zero_to_one(stencil: Any) -> Any:

@@ -64,11 +64,12 @@ class ResumableData(LightningDataModule):
 
     def resumed(self, sampler: BatchSampler) -> BatchSampler:
         """The sampler of training, which is remembered, at the batch where training goes on."""
-        if self._batches not in (None, len(sampler)):
+        batches = _limited(len(sampler), self.trainer)
+        if self._batches not in (None, batches):
             raise ValueError(
                 f"the training that goes on has epochs of {self._batches} batches, and these "
-                f"settings make {len(sampler)}; resume with the same batch_size, sets, epoch_size "
-                f"and devices, or begin a new run from its weights with model.params.ckpt_path"
+                f"settings make {batches}; resume with the same batch_size, sets, epoch_size and "
+                f"devices, or begin a new run from its weights with model.params.ckpt_path"
             )
         if self._resume is not None:
             sampler.resume_at(*self._resume)
@@ -87,8 +88,9 @@ class ResumableData(LightningDataModule):
             return {}
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()
         done = int(progress["total"]["processed"])
-        epoch, batch = divmod(done, int(self.trainer.num_training_batches))
-        return {"epoch": epoch, "batch": batch, "batches": len(self._sampler)}
+        batches = int(self.trainer.num_training_batches)
+        epoch, batch = divmod(done, batches)
+        return {"epoch": epoch, "batch": batch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict:
@@ -99,6 +101,12 @@ class ResumableData(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+
+def _limited(batches: int, trainer: Any) -> int:
+    """Batches of an epoch as Lightning counts them, by `trainer.limit_train_batches`."""
+    limit = 1.0 if trainer is None else trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 class ImageData(ResumableData):

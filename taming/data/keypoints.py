@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 PERSON = '{"image_id": 1, "category_id": 1, "keypoints": [x, y, visibility, ...]}'
 CATEGORY = '{"id": 1, "keypoints": ["nose", ...]}'
+_CAMELS = r"(?<=[a-z])(?=[A-Z])|(?<=^[LR])(?=[A-Z][a-z])"  # where leftWrist and LWrist part
 _SYNONYMS = {
     "top_head": "head_top", "top_of_head": "head_top", "headtop": "head_top",
     "upper_neck": "neck", "neck_base": "neck", "throat": "neck",
@@ -29,7 +30,7 @@ _SYNONYMS = {
 
 def joint_index(name: str) -> int | None:
     """Position in JOINTS of a joint under any usual spelling, None for a joint we do not have."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=^[LR])(?=[A-Z])", "_", str(name))  # leftWrist, LWrist
+    words = re.sub(_CAMELS, "_", str(name))
     words = re.sub(r"[\s\-.]+", "_", words.strip()).casefold()
     words = re.sub(r"^(l|r)_", lambda m: {"l": "left_", "r": "right_"}[m[1]], words)
     words = re.sub(r"^(\w+?)_(left|right|l|r)$", _side_first, words)

@@ -29,10 +29,9 @@ def mark_of(part: ImageList) -> str:
         for path in part.paths:
             told.update(_bytes(f"{_size(path)}\n"))
     for path in sorted(path for path in files if path.is_file()):
-        told.update(_bytes(path.relative_to(root).as_posix()))
-        if path.suffix != ".json":
-            told.update(_bytes(f" {_size(path)}\n"))
-        elif not (are_rendered and path.name == "keypoints.json"):
+        size = "" if are_rendered else f" {_size(path)}"
+        told.update(_bytes(f"{path.relative_to(root).as_posix()}{size}\n"))
+        if path.suffix == ".json" and not (are_rendered and path.name == "keypoints.json"):
             told.update(path.read_bytes())
     for known in part.told():
         told.update(known)

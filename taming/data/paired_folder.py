@@ -113,9 +113,12 @@ class PairedFolder(AnnotatedSet):
             return super()._split_names(names)
         parts = read_json(file)
         # Two spellings may mean one picture.
-        meant = {part: set(entries_by_name(listed, names)) for part, listed in parts.items()}
-        for held in ("validation", "test"):
-            if both := meant.get("train", set()) & meant.get(held, set()):
+        train, *others = (
+            set(entries_by_name(parts.get(part, ()), names))
+            for part in ("train", "validation", "test")
+        )
+        for held, meant in zip(("validation", "test"), others, strict=True):
+            if both := train & meant:
                 raise ValueError(
                     f"{file} has {len(both)} pictures both in train and in {held}, such as "
                     f"'{min(both)}'; a picture learnt from tells nothing in {held}: take it out of "
@@ -136,7 +139,8 @@ class PairedFolder(AnnotatedSet):
         file = self.root / "split.json"
         if not file.is_file():
             return super()._remedy()
-        sizes = {part: len(names) for part, names in read_json(file).items()}
+        parts = read_json(file).items()
+        sizes = {part: len(names) for part, names in parts if isinstance(names, list)}
         return f"{file} has {sizes}"
 
     def raw(self, index: int, at_least: tuple[int, int] | None = None) -> dict[str, Any]:

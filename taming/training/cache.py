@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 INDEX = "cache.json"
-PLAIN = ("int", "str", "numpy", "no_header_numpy")  # kinds of entries, as litdata calls them
+PLAIN = re.compile(r"int|str|numpy|no_header_numpy:\d+")  # entries, as litdata calls them
 DECODING = ("decoder.", "post_quant_conv.")  # parts of a first stage that make no codes
 CHUNK_BYTES = 64 << 20
 REMEDY = "remove that folder, or name another with data.params.codes.cache"
@@ -129,10 +130,15 @@ def _check_plain(folder: Path) -> None:
     """CacheError where shards hold anything but numbers and text: some kinds would run code."""
     path = folder / "index.json"
     try:
-        kinds = json.loads(path.read_text(encoding="utf-8"))["config"]["data_format"]
-        strange = {str(kind) for kind in kinds if str(kind).partition(":")[0] not in PLAIN}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        entries = [str(kind) for kind in config["data_format"]]
+        record = json.loads(config["data_spec"])[1]  # how entries are put together
+        kinds = [record["type"], *(part["type"] for part in record["children_spec"])]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise CacheError(f"{path} is damaged ({error!r}); {REMEDY}") from error
+    strange = {entry for entry in entries if PLAIN.fullmatch(entry) is None}
+    strange |= {str(kind) for kind in kinds[1:] if kind is not None}
+    strange |= {str(kind) for kind in kinds[:1] if kind != "builtins.dict"}
     if strange:
         raise CacheError(f"{path} holds {', '.join(sorted(strange))}, which no cache has; {REMEDY}")
 

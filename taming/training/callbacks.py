@@ -113,9 +113,8 @@ class StopWhenAsked(StageCallback):
         self.asked = True
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
-        self.asked = agreed(trainer, self.asked)
-        if self.asked:
-            trainer.should_stop = True
+        if agreed(trainer, self.asked):  # it may be asked while it waits for the others
+            self.asked = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"asked": self.asked}  # for `was_stopped`; a run that goes on forgets it
@@ -188,9 +187,11 @@ class SaveRun(StageCallback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageTraining)
-        self.restore()
         if pl_module.steps_done() != self.saved_step:
             self.save(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.restore()  # not before the last pictures are painted
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StageTraining)

@@ -207,8 +207,8 @@ def find_old_run(what: str | Path) -> OldRun | None:
     for folder in folders:
         configs = sorted((folder / "configs").glob("*.yaml"))
         # Other folders have configs, too, such as that of this project.
-        is_old_run = any(config.name.endswith("-project.yaml") for config in configs)
-        if is_old_run and not (folder / CONFIG).is_file():
+        is_run = bool(configs) and (folder / "checkpoints").is_dir()
+        if is_run and not (folder / CONFIG).is_file():
             checkpoint = path if path.is_file() else folder / "checkpoints" / "last.ckpt"
             if not checkpoint.is_file():
                 others = [file.name for file in (folder / "checkpoints").glob("*.ckpt")]

@@ -81,9 +81,7 @@ def render_set(
     """
     settings = _settings(count, size, seed, people, people_share, validation_share)
     target = Path(out).resolve()
-    _recover(target)
-    there = _scenes_there(target, settings)
-    if there == count:
+    if _found(target) == asdict(settings) and not _old(target).exists():
         logger.info("%s holds this set already; nothing to render", target)
         return target
     if os.path.ismount(target):
@@ -92,8 +90,12 @@ def render_set(
             f"folder in it, such as {target / 'worlds'}"
         )
     partial = target.with_name(f".{target.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
     with _alone(target):
+        _recover(target)
+        there = _scenes_there(target, settings)
+        if there == count:
+            return target
+        partial.mkdir(exist_ok=True)
         records = _begun(partial, settings, target if there else None)
         if records and progress is not None:
             progress(len(records), count)
@@ -112,6 +114,7 @@ def render_set(
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """ValueError where another process renders this set; the end of a process lets go of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
         lock.acquire(timeout=0)

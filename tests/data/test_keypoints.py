@@ -30,6 +30,7 @@ def person(*keypoints: float, **more) -> dict:
         "Left Wrist",
         "leftWrist",
         "LWrist",
+        "LEFT_WRIST",
         "L-wrist",
         "l_wrist",
         "wrist_left",

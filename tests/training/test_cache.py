@@ -190,14 +190,27 @@ def test_a_cache_that_appears_meanwhile_is_used(
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-@pytest.mark.parametrize(("kind", "told"), [("pickle", "holds pickle"), (None, "damaged")])
-def test_shards_of_strangers_run_no_code(tmp_path, mix, model, kind: str | None, told: str) -> None:
-    """litdata reads an entry as its index says, be it as pickle."""
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("data_format", "pickle", "holds pickle"),
+        ("data_format", "int:pickle", "holds int:pickle"),  # the part behind decides
+        ("data_spec", "collections.defaultdict", "holds collections.defaultdict"),
+        ("", "", "damaged"),
+    ],
+)
+def test_shards_of_strangers_run_no_code(
+    tmp_path, mix, model, place: str, value: str, told: str
+) -> None:
+    """litdata reads entries as the index says, be it as pickle, and imports what it names."""
     build(tmp_path / "cache", mix, model)
     index = tmp_path / "cache" / "00" / "index.json"
     content = json.loads(index.read_text())
-    content["config"]["data_format"][0] = kind
-    index.write_text(json.dumps(content) if kind else "{")
+    if place == "data_format":
+        content["config"][place][0] = value
+    elif place:
+        content["config"][place] = content["config"][place].replace("builtins.dict", value)
+    index.write_text(json.dumps(content) if place else "{")
     with pytest.raises(CacheError, match=rf"index\.json .*{told}"):
         CodesCache(tmp_path / "cache")[0]
 

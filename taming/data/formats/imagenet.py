@@ -69,6 +69,12 @@ def found_paths(data: Path) -> list[str]:
     return sorted(found)
 
 
+def found_synsets(folder: Path) -> list[str]:
+    """The folders of classes in a split's folder."""
+    with os.scandir(picture_folder(folder)) as synsets:
+        return [synset.name for synset in synsets if synset.is_dir()]
+
+
 def without_broken(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path.rpartition("/")[2] not in BROKEN]
 
@@ -132,13 +138,16 @@ def read(root: Path, split: str) -> Records:
     if folder is None:
         raise no_pictures(root, split, " or ".join(FOLDERS.get(split, ["it"])), ORIGIN)
     paths = without_broken(relative_paths(folder))
-    table = first_of([folder / INDEX, root / INDEX])
+    # Classes have the same numbers and names in all splits.
+    every = [each for part in FOLDERS if (each := split_folder(root, part)) is not None]
+    homes = [folder, root, *every]
+    table = first_of([home / INDEX for home in homes])
     present = {path.partition("/")[0] for path in paths}
-    synsets = sorted(present)
+    synsets = sorted(present | {name for each in every for name in found_synsets(each)})
     if table is not None:
         of_index = index_to_synset(table)
         synsets = [of_index[index] for index in sorted(of_index)]
-    words = first_of([where / name for name in (HUMAN, KAGGLE) for where in (folder, root)])
+    words = first_of([home / name for name in (HUMAN, KAGGLE) for home in homes])
     if words is None:
         logger.warning("%s is missing in %s: classes are called by their synsets", HUMAN, folder)
     names = class_names(synsets, human_names(words) if words else {})
