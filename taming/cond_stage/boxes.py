@@ -22,7 +22,8 @@ from taming.cond_stage.drawing import distinct_colours
 from taming.cond_stage.sources import describe, is_path, one_of_many, place_in_file
 from taming.config import nearest
 from taming.data.annotations import read_json
-from taming.data.formats.coco import INSTANCES, boxes_of
+from taming.data.coco_entries import INSTANCES
+from taming.data.formats.coco import boxes_of
 from taming.data.object_codes import (
     ObjectsBoundingBoxConditionalBuilder,
     ObjectsCenterPointsConditionalBuilder,

@@ -28,12 +28,10 @@ from taming.cond_stage.sources import describe, is_path
 from taming.config import nearest
 from taming.data.annotations import read_json
 from taming.data.coco_entries import (
-    CATEGORY,
-    PICTURE,
-    THING,
+    INSTANCES,
+    check_instances,
     entries_of,
     is_bbox,
-    is_category,
     is_id,
     is_number,
 )
@@ -142,18 +140,12 @@ def _drawn(entry: Mapping[str, Any], names: Sequence[str], what: str) -> Annotat
 
 
 def _check_coco(entries: Any, what: str) -> None:
-    forms = {
-        "categories": (CATEGORY, is_category),
-        "images": (PICTURE, _is_picture),
-        "annotations": (THING, _is_object),
-    }
-    missing = [key for key in forms if not isinstance(entries, Mapping) or key not in entries]
+    missing = [key for key in INSTANCES if not isinstance(entries, Mapping) or key not in entries]
     if missing:
         raise ValueError(
             f"{what} has no {' and no '.join(missing)}; give COCO annotations, or {BY_HAND}"
         )
-    for key, (form, fits) in forms.items():
-        entries_of(entries[key], key, what, form, fits)
+    check_instances(entries, what, picture=_is_picture, thing=_is_object)
 
 
 def _coco(files: Sequence[Mapping[str, Any]], what: str) -> Scenes:

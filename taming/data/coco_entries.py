@@ -6,6 +6,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+Fits = Callable[[Mapping[str, Any]], bool]
+
+INSTANCES = ("categories", "images", "annotations")  # what a file of things in boxes has
 # How entries look, for errors
 CATEGORY = '{"id": 1, "name": "person"}'
 PICTURE = '{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}'
@@ -17,7 +20,7 @@ def entries_of(
     key: str,
     what: str | Path,  # the file's name
     form: str,  # of an entry, for the error
-    fits: Callable[[Mapping[str, Any]], bool] = lambda entry: True,
+    fits: Fits,
 ) -> Sequence[Mapping[str, Any]]:
     """The list as it is; ValueError if it is none, or an entry has another form."""
     if not isinstance(listed, list | tuple):
@@ -42,3 +45,17 @@ def is_id(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
+
+
+def check_instances(
+    entries: Mapping[str, Any],
+    what: str | Path,  # the file's name
+    *,
+    category: Fits = is_category,
+    picture: Fits = lambda entry: True,
+    thing: Fits = lambda entry: True,
+) -> None:
+    """ValueError where something in a file of instances, which has `INSTANCES`, does not fit."""
+    forms = ((CATEGORY, category), (PICTURE, picture), (THING, thing))
+    for key, (form, fits) in zip(INSTANCES, forms, strict=True):
+        entries_of(entries[key], key, what, form, fits)

@@ -18,14 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taming.data.annotations import read_json
-from taming.data.coco_entries import (
-    CATEGORY,
-    PICTURE,
-    THING,
-    entries_of,
-    is_bbox,
-    is_category,
-)
+from taming.data.coco_entries import INSTANCES, check_instances, is_bbox, is_category
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
 from taming.data.keypoints import People
@@ -65,8 +58,6 @@ def coco_json(path: Path, *keys: str) -> Mapping[str, Any]:
 
 
 # --- things in boxes -----------------------------------------------------------------------------
-
-INSTANCES = ("images", "annotations", "categories")  # what a file of instances has
 
 
 def load_image_descriptions(
@@ -228,13 +219,12 @@ def read_boxes(path: Path) -> BoxFile:
 def boxes_of(entries: Mapping[str, Any], path: Path) -> BoxFile:
     """The same of what such a file says; path: its name, for errors."""
     without = "other" if path.name.startswith("stuff_") else None
-    things = entries_of(entries["categories"], "categories", path, CATEGORY, _is_numbered)
-    images = entries_of(entries["images"], "images", path, PICTURE)
-    boxes = entries_of(entries["annotations"], "annotations", path, THING)
-    categories = load_categories(things, without)
-    pictures = load_image_descriptions(images, str(path))
+    check_instances(entries, path, category=_is_numbered)
+    categories = load_categories(entries["categories"], without)
+    pictures = load_image_descriptions(entries["images"], str(path))
     own_ids = {key: int(key) for key in categories}
-    found = load_annotations([boxes], pictures, own_ids.__getitem__, str(path))
+    boxes = [entries["annotations"]]
+    found = load_annotations(boxes, pictures, own_ids.__getitem__, str(path))
     names = {image_id: bare(picture.file_name) for image_id, picture in pictures.items()}
     sizes = {image_id: picture.original_size for image_id, picture in pictures.items()}
     return BoxFile(

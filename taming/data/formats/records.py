@@ -43,28 +43,14 @@ class Records:
 
 
 def joined(parts: Sequence[Records]) -> Records:
-    """Several splits of one set as one; of none, a set without pictures.
-
-    Each may have numbered its classes itself: they are the same where their names are.
-    """
+    """Several splits of one set, which number alike, as one; of none, a set without pictures."""
     if not parts:
         return Records([])
     first = parts[0]
-    classes = dict(first.class_table)
-    for part in parts[1:]:
-        numbers = {name: number for number, name in classes.items()}
-        moved = {
-            own: numbers.setdefault(name, max(classes, default=-1) + 1 + at)
-            for at, (own, name) in enumerate(part.class_table.items())
-        }
-        for record in part.entries:
-            if record.class_label is not None:
-                record.class_label = moved.get(record.class_label, record.class_label)
-        classes = {number: name for name, number in numbers.items()}
     return Records(
         [record for part in parts for record in part.entries],
         first.label_table,
-        classes,
+        first.class_table,
         {index: name for part in parts for index, name in part.box_table.items()},
         first.pixels,
         first.depth,

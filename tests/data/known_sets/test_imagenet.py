@@ -40,7 +40,7 @@ def test_samples_have_the_published_keys(disk) -> None:
     assert Path(sample["file_path_"]).is_file()
 
 
-def test_splits_that_number_their_classes_themselves_are_joined_by_name(tmp_path: Path) -> None:
+def test_all_splits_number_and_name_their_classes_alike(tmp_path: Path) -> None:
     """The third class of one split was the second of the other, and took its name."""
     for split, synsets in {"train": "ACD", "val": "ABD"}.items():
         for letter in synsets:
