@@ -21,6 +21,10 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
     | {".ppm", ".pgm"}
 )
+# Pictures of cameras and editors that Pillow does not read; files of other kinds need no word.
+UNREAD = frozenset(
+    {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".exr"}
+)
 # How a picture is turned that says so in its EXIF, by the number there.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -141,6 +145,7 @@ def to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
 def find_pictures(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """All picture files below `folder`, hidden ones left out, in an order that never changes."""
     found = []
+    unread: list[str] = []
     above: dict[str, frozenset[str]] = {}  # the folders on the way to a folder, and itself
     for root, folders, files in os.walk(folder, followlinks=True):
         way, real = above.get(os.path.dirname(root), frozenset()), os.path.realpath(root)
@@ -150,8 +155,16 @@ def find_pictures(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pa
         above[root] = way | {real}
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes:
+            suffix = "" if file.startswith(".") else os.path.splitext(file)[1].lower()
+            if suffix in suffixes:
                 found.append(Path(root, file))
+            elif suffix in UNREAD:
+                unread.append(file)
+    if unread:
+        logger.warning(
+            "%s: %d files are of kinds that are not read, such as '%s'; save them as JPEG or PNG",
+            folder, len(unread), min(unread),
+        )  # fmt: skip
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 

@@ -149,6 +149,15 @@ def test_folders_are_searched_through_without_hidden_files(tmp_path) -> None:
     assert found == ["b.JPG", "inner/deep/a.png"]
 
 
+def test_pictures_of_kinds_that_are_not_read_are_told(tmp_path, caplog) -> None:
+    for name in ("a.jpg", "b.HEIC", "inner/c.nef", "._b.heic", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert find_pictures(tmp_path) == [tmp_path / "a.jpg"]
+    assert "2 files are of kinds that are not read, such as 'b.HEIC'" in caplog.text
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path) -> None:
     """A link to its own folder listed every picture 41 times."""
     (tmp_path / "set" / "inner").mkdir(parents=True)

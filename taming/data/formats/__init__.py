@@ -1,4 +1,4 @@
-"""Known data sets in the layout in which they are distributed: one file for each.
+"""Layouts in which data sets are kept or distributed: one file for each.
 
 Each module tells which files there are, what the ids in them mean, and gives a `Record` for every
 picture. The published classes and the sets of our own trainings are two faces of it.
@@ -16,6 +16,7 @@ from taming.data.formats.records import Record, Records
 FORMATS = (
     "ade20k",
     "celebahq",
+    "class_folders",
     "coco",
     "deepfashion",
     "faceshq",

@@ -88,6 +88,14 @@ class Disk:
         self.lines(f"ffhq{split}.txt", people)
         return self.root
 
+    def class_folders(self, *parts: str) -> Path:
+        """Three tulips and two daisies, one of them deeper; one flower of no class."""
+        for part in parts or (".",):
+            names = ["tulip/0.png", "tulip/1.png", "tulip/2.png", "daisy/0.png", "daisy/old/0.png"]
+            for n, name in enumerate([*names, "other.png"]):
+                self.write(f"flowers/{part}/{name}", noise(n))
+        return self.root / "flowers"
+
     def ade20k(self, lists: bool = True) -> Path:
         scenes = []
         for part, count in (("training", 3), ("validation", 2)):

@@ -33,12 +33,15 @@ def folder_of(disk, format: str):
         disk.coco("train2017")
     if format == "open_images":
         disk.open_images("train")
+    if format == "class_folders":
+        return disk.class_folders("train", "val")
     return getattr(disk, format)()
 
 
 EXPECTED = {
     "ade20k": {"labels", "class_label"},
     "celebahq": {"class_label"},
+    "class_folders": {"class_label"},
     "coco": {"labels", "caption", "keypoints", "boxes"},
     "deepfashion": {"keypoints"},
     "faceshq": {"class_label"},
