@@ -21,6 +21,7 @@ from taming.cond_stage.skeleton import MAPS, draw_sticks, render_maps
 from taming.cond_stage.sources import describe, is_path, one_of_many, place_in_file
 from taming.data.batch import JOINTS
 from taming.data.keypoints import People
+from taming.data.pictures import SUFFIXES
 
 PIXELS_PER_CELL = 4  # of the maps that joints are drawn on
 
@@ -123,6 +124,11 @@ def _from_coco(source: Any) -> tuple[np.ndarray, Size]:
             path.write_text(json.dumps(source), encoding="utf-8")
             return _of_picture(People(path), "")
     path, wanted = place_in_file(source)
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(
+            f"{path} is a picture, and a pose a file of joints in the format of COCO; taming "
+            "annotate pose makes one of photographs"
+        )
     return _of_picture(People(path), wanted)
 
 

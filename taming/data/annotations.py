@@ -307,7 +307,7 @@ def _depth_values(path: Path, turned: bool) -> NDArray[np.float32]:
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif":
         raise ValueError(
             f"{path} is {values.dtype} {values.shape}; a depth map is a grey picture of 8 or 16 "
-            "bits, or a float array (H, W)"
+            "bits, or a float array (H, W); taming annotate depth makes one of a photograph"
         )
     return values.astype(np.float32)
 

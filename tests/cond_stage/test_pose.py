@@ -87,6 +87,11 @@ def test_nobody_inside_is_an_error(pose, person):
         pose.read(person, SIZE)
 
 
+def test_a_photograph_is_no_pose_and_is_told_how_to_become_one(pose):
+    with pytest.raises(ValueError, match=r"photo\.JPG is a picture, .* taming annotate pose makes"):
+        pose.read("photo.JPG", SIZE)
+
+
 def test_an_array_of_another_shape_is_an_error(pose):
     with pytest.raises(ValueError, match=r"\(1, 14, 3\) is no pose; give"):
         pose.read(np.ones((1, 14, 3)), SIZE)
