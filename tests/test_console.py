@@ -9,10 +9,11 @@ from taming.console import progress_bar
 def test_a_log_gets_a_line_a_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     with progress_bar("encoding") as progress:
-        for now, done in ((0.0, 0), (10.0, 50), (61.0, 100), (70.0, 110), (125.0, 1500)):
+        for seconds, done in ((0.0, 0), (10.0, 50), (61.0, 100), (70.0, 110), (125.0, 1500)):
+            clock[0] = seconds
             progress(done, 2000)
     assert capsys.readouterr().err.splitlines() == [
         "encoding: 100 of 2,000, 1.64 a second, 0:19:19 left",
