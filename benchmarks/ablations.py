@@ -158,6 +158,7 @@ class Ablations:
             return
         begun = f"{variant.name} begun"
         go_on = self.journal.seconds(begun, mark) is not None
+        self.journal.forget(variant.name)
         self.journal.finish(begun, mark, 0.0)
         if variant.name == FIRST and not go_on:
             shutil.rmtree(self.out / "codes", ignore_errors=True)  # of the one before
@@ -258,7 +259,8 @@ def make(
         with errors_in_a_sentence("ablations"):
             Ablations(out, plan, Console(), data).run(tuple(only or ()))
     except (StoppedEarly, KeyboardInterrupt) as reason:
-        print(f"ablations: {reason or 'stopped; the same command goes on'}", file=sys.stderr)
+        told = str(reason) or "stopped; the same command goes on"
+        print(f"ablations: {told}", file=sys.stderr)
         raise typer.Exit(130) from reason
 
 

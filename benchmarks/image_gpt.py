@@ -54,7 +54,7 @@ def make(
         typer.Option(help="Side of our pictures; without it, the run's, else 128.", min=32),
     ] = None,
     pictures: Annotated[
-        int, typer.Option(help="How many are completed.", min=2)
+        int, typer.Option(help="How many are completed.", min=3)
     ] = Options.pictures,
     shown: Annotated[
         int, typer.Option(help="How many of them in the figure.", min=1)

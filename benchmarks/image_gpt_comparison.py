@@ -42,6 +42,7 @@ from benchmarks.image_gpt_pictures import (
 from benchmarks.image_gpt_report import write_report
 from benchmarks.image_gpt_training import Learnt, Plan, train
 from taming.checkpoint import tensor_hash
+from taming.data.marks import mark_of
 from taming.evaluation.album import Album
 from taming.evaluation.completion import masks, rims_met
 from taming.evaluation.networks import Eyes, batches
@@ -184,7 +185,7 @@ def album_settings(
         "measured as in": MEASURES,
         "ours": pipeline.fingerprint,
         "image_gpt": tensor_hash({**learnt.model.state_dict(), "colours": learnt.colours}),
-        "held out": asked.held.part.names,
+        "held out": [asked.held.part.names, mark_of(asked.held.part)],
         "size": asked.held.size,
         "pictures": options.pictures,
         "painting": [options.steps, options.guidance, options.top_k],

@@ -31,7 +31,7 @@ from taming.evaluation.records import HeldOut, open_sets
 from taming.evaluation.report import Track
 from taming.pipeline import Pipeline
 
-LEAST = 4  # held-out pictures
+LEAST = 5  # held-out pictures: of three that are asked, each has a third beside its other
 SEEDS_APART = 10_000  # between two draws
 TIMED = 3  # single pictures, after one that is not counted
 TOGETHER = 16  # pictures completed at once

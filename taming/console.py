@@ -42,9 +42,8 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     )
 
     console = Console(stderr=True)
-    lines = ProgressLines(text)
     if not console.is_terminal:
-        yield lines.update
+        yield ProgressLines(text).update
         return
     columns = (
         TextColumn("{task.description}"),
@@ -57,31 +56,35 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(text, total=None, rate="")
-        yield lambda done, total: bar.update(
-            task, completed=done, total=total, rate=f"{lines.rate(done):.3g}/s"
-        )
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if (speed := bar.tasks[0].speed) is not None:
+                bar.update(task, rate=f"{speed:.3g}/s")
+
+        yield show
 
 
 class ProgressLines:
-    """Progress as lines of a log."""
+    """Progress as lines of a log: the rate of each is that since the line before."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.started = self.told = time.monotonic()
-
-    def rate(self, done: int) -> float:
-        """How much is done in a second."""
-        return done / max(time.monotonic() - self.started, 1e-9)
+        self.total: int | None = None
 
     def update(self, done: int, total: int) -> None:
-        """Tell how far the work is, unless that was told a moment ago."""
+        """Tell how far the work is, unless that was told, or the work began, a moment ago."""
         now = time.monotonic()
-        if done <= 0 or now - self.told < SECONDS_A_LINE:
+        if total != self.total:  # other work; what of it was there before, took no time
+            self.total, self.since = total, (now, done)
+        told, before = self.since
+        if done <= before or now - told < SECONDS_A_LINE:
             return
-        self.told = now
-        left = timedelta(seconds=round((total - done) / self.rate(done)))
+        rate = (done - before) / (now - told)
+        left = timedelta(seconds=round((total - done) / rate))
+        self.since = now, done
         print(
-            f"{self.text}: {done:,} of {total:,}, {self.rate(done):.3g} a second, {left} left",
+            f"{self.text}: {done:,} of {total:,}, {rate:.3g} a second, {left} left",
             file=sys.stderr,
             flush=True,
         )

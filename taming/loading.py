@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from taming.checkpoint import FIRST_STAGE, load_weights, read_state_dict
-from taming.config import ConfigError, get_model_class, instantiate_model
+from taming.config import ConfigError, get_model_class, instantiate_model, load_config, plain
 from taming.finding import (
     CONFIG,
     STAGES,
@@ -65,8 +65,18 @@ def load(
     found = find(what, config)
     model = lighten(load_model(found), precision, chosen)
     if isinstance(model, Net2NetTransformer):
-        return PrefixPipeline(model, name=found.name, precision=precision)
+        sizes = trained_sizes(plain(load_config(found.config)))
+        return PrefixPipeline(model, name=found.name, sizes=sizes, precision=precision)
     return Pipeline(model, name=found.name, precision=precision)
+
+
+def trained_sizes(config: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """H x W of the pictures that a run's config trained on, where its data section says so."""
+    params = (config.get("data") or {}).get("params") or {}
+    default, sets = params.get("size"), params.get("sets") or [{}]
+    given = [each.get("size") or default if isinstance(each, Mapping) else default for each in sets]
+    sizes = [(size, size) if isinstance(size, int) else tuple(size) for size in given if size]
+    return list(dict.fromkeys((int(height), int(width)) for height, width in sizes))
 
 
 def usable_device(name: str) -> str:

@@ -135,6 +135,8 @@ class Painter(ABC):
 
         They may be of any size.
         """
+        if (planes := self.first_stage.config.in_channels) != 3:
+            raise ValueError(f"{self.name} encodes maps of {planes} planes, and no pictures")
         sources = images if isinstance(images, list | tuple) else [images]
         results = []
         for source in sources:

@@ -20,6 +20,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from taming.cond_stage.base import Part
 from taming.cond_stage.sizes import fitting_window, stretch
 from taming.cond_stage.sources import as_image, resize, to_float, whole
 from taming.first_stage.vqgan import VQModel
@@ -194,14 +195,16 @@ class Pipeline(Painter):
     def _fitting_size(self, given: Mapping[str, Any]) -> Size:
         """The shape of the first map of the model's, at the scale trained on; else a trained size.
 
-        ValueError where another map differs from it in shape by more than a cell of that size.
+        A map is also what tells the size of its picture, as a file of joints does. ValueError where
+        another differs from it in shape by more than a cell of that size.
         """
         model = self._second_stage()
         shapes: dict[str, Size] = {}
         for name in [name for name in model.conditions if name in given]:
-            blank = model.conditions[name].blank(model.sizes[0])
-            shape = shape_of(given[name]) if blank.shape[-2:] == model.sizes[0] else None
-            if shape is not None:  # a sentence, a class, a list of joints: these have no shape
+            condition, source = model.conditions[name], given[name]
+            is_map = condition.blank(model.sizes[0]).shape[-2:] == model.sizes[0]
+            shape = shape_of(source) if is_map else condition.source_shape(source)
+            if shape is not None:  # a sentence, a class, an array of joints: these have none
                 shapes[name] = shape
         if not shapes:
             return model.sizes[0]
@@ -245,10 +248,19 @@ class Pipeline(Painter):
         grid = self.grid(tuple(settings["size"]))
         window = self._window(grid)
         stacked = {name: value.to(self.device) for name, value in values.items()}
-        branches, scales = model.branches(stacked, len(generators), grid, settings["guidance"])
+        count, guidance = len(generators), settings["guidance"]
+        branches, scales = model.branches(stacked, count, grid, guidance)
         guides = Guides(model.transformer)
+
+        def decoder_at(place: Window) -> Decoder:
+            inside, there = self._within(stacked, place, grid)
+            own = branches
+            if any(inside[name] is not value for name, value in stacked.items()):
+                own, _ = model.branches(inside, count, grid, guidance, there)
+            return Decoder(model.transformer, _crop(own, place), scales, guides)
+
         return sample_windows(
-            lambda place: Decoder(model.transformer, _crop(branches, place), scales, guides),
+            decoder_at,
             known.to(self.device),
             window=window,
             stride=(max(1, window[0] // 2), max(1, window[1] // 2)),
@@ -257,6 +269,23 @@ class Pipeline(Painter):
             generators=generators,
             callback=report,
         )
+
+    def _within(
+        self, stacked: Mapping[str, Tensor], place: Window, grid: Size
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values for a window, the same tensors where they do not change, and which are there."""
+        if place[2:] == grid:
+            return dict(stacked), {}
+        part = Part(
+            place.top / grid[0],
+            place.left / grid[1],
+            (place.top + place.height) / grid[0],
+            (place.left + place.width) / grid[1],
+        )
+        conditions = self._second_stage().conditions
+        cut = {name: conditions[name].within(value, part) for name, value in stacked.items()}
+        there = {name: flags for name, (_, flags) in cut.items() if flags is not None}
+        return {name: value for name, (value, _) in cut.items()}, there
 
     def _settled(self, images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         for name, value in values.items():

@@ -24,7 +24,7 @@ from torch import Tensor
 from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
-from taming.cond_stage.sizes import fitting_size, fitting_window, whole_grid
+from taming.cond_stage.sizes import fitting_size, fitting_window, nearest_window, whole_grid
 from taming.cond_stage.sources import to_pixels, whole
 from taming.data.published_batch import one_plane_each
 from taming.painting import (
@@ -61,6 +61,9 @@ class PrefixPipeline(Painter):
         super().__init__(model, model.first_stage_model, name, precision)
         side = self.first_stage.config.resolution
         self.sizes = [as_size(size) for size in sizes] or [(side, side)]
+        # A first stage may name a resolution that it was never trained at.
+        cells = (side // self.first_stage.downsample_factor) ** 2
+        self.is_size_known = bool(sizes) or cells <= model.transformer.config.block_size
         self._prepared: tuple[list[Any], PreparedGPT] | None = None  # of a version of the weights
 
     @property
@@ -141,6 +144,8 @@ class PrefixPipeline(Painter):
     def _window(self, grid: Size) -> Size:
         factor = self.first_stage.downsample_factor
         grids = [(height // factor, width // factor) for height, width in self.sizes]
+        if self.is_size_known:  # positions are places in the sequences that were learned
+            return nearest_window(grid, grids)
         return fitting_window(grid, grids)
 
     def _read(

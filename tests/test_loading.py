@@ -12,7 +12,7 @@ import taming
 from taming.checkpoint import CheckpointError, save_weights
 from taming.config import ConfigError, instantiate_from_config, load_config, plain, to_yaml
 from taming.finding import BUNDLED, find, model_section
-from taming.loading import expand_names, for_inference
+from taming.loading import expand_names, for_inference, trained_sizes
 from taming.pipeline import Pipeline
 
 
@@ -234,3 +234,20 @@ def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
 def test_a_pipeline_knows_the_precision_it_was_loaded_in(folder: Path) -> None:
     assert taming.load(folder).precision == "float32"
     assert taming.load(folder, precision="bf16").precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("params", "sizes"),
+    [
+        ({"size": 64, "sets": ["a"]}, [(64, 64)]),
+        (
+            {"size": 64, "sets": [{"path": "a", "size": [96, 128]}, {"path": "b"}]},
+            [(96, 128), (64, 64)],
+        ),
+        ({"sets": [{"path": "a", "size": 32}, {"path": "b", "size": 32}]}, [(32, 32)]),
+        ({"train": {"target": "x"}}, []),
+    ],
+)
+def test_sizes_trained_on_are_those_of_the_data(params: dict, sizes: list) -> None:
+    assert trained_sizes({"data": {"params": params}}) == sizes
+    assert trained_sizes({}) == []

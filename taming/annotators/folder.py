@@ -7,6 +7,7 @@ begun anew. Pictures that cannot be read are named in the log and left out.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ ANNOTATORS: Mapping[str, Callable[..., Annotator]] = {
     "labels": LabelAnnotator,
     "pose": PoseAnnotator,
 }
-PICTURES_A_TABLE = 100  # how many are lost, at most, when a pass is killed
+SECONDS_A_TABLE = 30.0  # what is lost, at most, when a pass is killed
+SHARE_OF_SAVING = 0.1  # of the time: a table grows, and is written as a whole
 
 
 def annotate(
@@ -48,14 +50,18 @@ def annotate(
         raise ValueError(f"{root / 'images'} holds no pictures")
     annotator = ANNOTATORS[kind](root, network, device=device, **options)
     count = 0
+    pause, saved = SECONDS_A_TABLE, time.monotonic()
     try:
         for done, path in enumerate(paths, start=1):
             file = path.relative_to(root / "images")
             name = file.with_suffix("").as_posix()
-            if not annotator.has(name) and _add(annotator, name, file.as_posix(), path):
-                count += 1
-                if count % PICTURES_A_TABLE == 0:
-                    annotator.save()
+            if annotator.has(name):
+                continue
+            count += _add(annotator, name, file.as_posix(), path)
+            if (began := time.monotonic()) - saved >= pause:
+                annotator.save()
+                saved = time.monotonic()
+                pause = max(SECONDS_A_TABLE, (saved - began) / SHARE_OF_SAVING)
             if progress is not None:
                 progress(done, len(paths))
     finally:

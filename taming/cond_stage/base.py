@@ -32,6 +32,15 @@ class Combined(NamedTuple):
     prefix: Tensor  # (B, P, C), P = 0 where there is no prefix condition
 
 
+class Part(NamedTuple):
+    """A rectangle of a picture, in parts of its height and width."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
 class Condition(nn.Module, ABC):
     """One kind of condition. Subclass `ControlCondition` or `PrefixCondition`."""
 
@@ -81,6 +90,19 @@ class Condition(nn.Module, ABC):
     @abstractmethod
     def null(self, batch: int, grid: Size) -> Tensor:
         """The absent condition, in the shape of `embed`."""
+
+    def within(self, values: Tensor, part: Part) -> tuple[Tensor, Tensor | None]:
+        """What stacked values (B, ...) are for a part of the picture, and which of them say
+        something there, bool (B,); None: all.
+
+        For tokens that speak of places. What is on the grid is cut as it is, and a class or a
+        sentence is the same everywhere.
+        """
+        return values, None
+
+    def source_shape(self, source: Any) -> Size | None:
+        """Height and width of the picture that a source without pixels was made for, if it says."""
+        return None
 
     def settle(self, images: Tensor, value: Tensor) -> Tensor:
         """Painted images (B, 3, H, W) in [-1, 1] with what `value` says of them for certain.
@@ -253,7 +275,9 @@ def _features(
             f"'{condition.name}' gives features {tuple(features.shape[1:])}, the latent grid wants "
             f"{tuple(absent.shape[1:])}; resize the value to the picture"
         )
-    return absent.index_copy(0, rows, features.to(absent.dtype))
+    there = absent.clone()
+    there[rows] = features.to(absent.dtype)  # older PyTorch has no index_copy on Apple's cards
+    return there
 
 
 def _check_names(

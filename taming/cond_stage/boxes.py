@@ -17,7 +17,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from taming.cond_stage.base import PrefixCondition, Size
+from taming.cond_stage.base import Part, PrefixCondition, Size
 from taming.cond_stage.drawing import distinct_colours
 from taming.cond_stage.sources import describe, is_path, one_of_many, place_in_file
 from taming.config import nearest
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 OCTAVES = 6  # of the waves: the finest tells apart 1/64 of the picture
+LEAST_SIDE = 0.01  # of a part, of what is seen of a box in it
 FORM = '[{"category": "tree", "bbox": [x, y, width, height]}, ...], parts of the picture, 0..1'
 
 
@@ -112,6 +113,19 @@ class Boxes(PrefixCondition):
         value = torch.zeros(self.tokens, 5)
         value[:, 4] = -1
         return value
+
+    def within(self, values: Tensor, part: Part) -> tuple[Tensor, Tensor | None]:
+        """Boxes cut by the part, in its own measure, the largest first, as crops have them."""
+        low = values.new_tensor([part.left, part.top, part.left, part.top])
+        extent = values.new_tensor([part.right - part.left, part.bottom - part.top])
+        corners = ((values[..., :4] - low) / extent.repeat(2)).clamp(0, 1)  # (B, N, 4)
+        sides = corners[..., 2:] - corners[..., :2]
+        is_seen = (values[..., 4] >= 0) & (sides > LEAST_SIDE).all(dim=-1)
+        area = torch.where(is_seen, sides.prod(dim=-1), -1.0)
+        order = area.argsort(dim=-1, descending=True, stable=True)[..., None]
+        cut = torch.cat([corners, values[..., 4:]], dim=-1)
+        cut = torch.where(is_seen[..., None], cut, self.blank((1, 1)).to(values))
+        return cut.gather(1, order.expand_as(cut)), is_seen.any(dim=-1)
 
     def features(self, values: Tensor) -> Tensor:
         category = values[..., 4].long()  # (B, N)

@@ -6,7 +6,6 @@ in metres is turned into the same quantity. One far or near outlier does not fla
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import ramp
-from taming.cond_stage.sources import as_array, describe, is_path, open_picture
+from taming.cond_stage.sources import as_array, describe, file_as_stored, is_path
 from taming.data.annotations import DepthTable, normalised_depth, read_depth
 from taming.data.pictures import upright
 
@@ -57,8 +56,8 @@ def read_inverse(source: Any, size: Size, kind: Kind | None = None) -> Tensor:
     """Inverse depth at a size, float32 (1, H, W), in the units of the source."""
     if kind not in (None, "inverse", "metric"):
         raise ValueError(f"depth kind '{kind}' is unknown; write 'inverse' or 'metric'")
-    if kind is None and _is_as_stored(source):
-        source = source.filename
+    if kind is None:
+        source = file_as_stored(source) or source
     if is_path(source):
         table = None if kind is None else DepthTable(kind)
         inverse = read_depth(source, table, turned=True)
@@ -68,14 +67,6 @@ def read_inverse(source: Any, size: Size, kind: Kind | None = None) -> Tensor:
     if tuple(plane.shape[-2:]) != tuple(size):
         plane = F.interpolate(plane, size, mode="bilinear", antialias=True)
     return plane[0]
-
-
-def _is_as_stored(source: Any) -> bool:
-    """Whether it is a picture that Pillow opened from a file and nobody has changed."""
-    name = getattr(source, "filename", None)
-    if not isinstance(source, Image.Image) or not name or not Path(name).is_file():
-        return False
-    return bool(open_picture(name).tobytes() == source.tobytes())
 
 
 def _from_array(source: Any, kind: Kind) -> np.ndarray:

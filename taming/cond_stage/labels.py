@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from taming.cond_stage.base import ControlCondition, Size
 from taming.cond_stage.drawing import distinct_colours
-from taming.cond_stage.sources import as_array, describe, is_path
+from taming.cond_stage.sources import as_array, describe, file_as_stored, is_path
 from taming.data.annotations import (
     LabelReader,
     LabelTable,
@@ -30,6 +30,7 @@ from taming.data.annotations import (
 from taming.data.batch import VOID
 from taming.data.pictures import upright
 
+VOID_16 = 65535  # of 16-bit pictures, as VOID of all
 CHANNELS = 16  # of the vector that stands for a label
 NO_COLOURS = np.zeros((0, 3), dtype=np.uint8)
 
@@ -66,9 +67,13 @@ class Labels(ControlCondition):
     def read(self, source: Any, size: Size) -> Tensor:
         """A map of ids (grey, palette PNG, array) or a picture painted in the palette's colours.
 
-        A `label_names.json` beside a file, or in the folder above, translates its ids by name.
+        A `label_names.json` beside a file, or in the folder above, translates its ids by name, also
+        those of a picture opened from it and not changed since.
         """
         palette = self.palette[: len(self.names)]
+        file = None if is_path(source) else file_as_stored(source)
+        if file is not None and table_of(file, "label_names.json") is not None:
+            source = file
         if is_path(source):
             return fit_ids(self._from_file(Path(source)), size)
         return fit_ids(ids_from_array(source, len(self.names), palette), size)
@@ -123,6 +128,8 @@ def ids_from_array(source: Any, count: int, palette: np.ndarray | None = None) -
         raise ValueError(
             f"{describe(source)} is no label map; give ids (H, W) as integers{colours}"
         )
+    if array.dtype.itemsize > 1:
+        array = np.where(array == VOID_16, VOID, array)
     strangers = array[((array < 0) | (array >= count)) & (array != VOID)]
     if len(strangers):
         raise ValueError(

@@ -61,6 +61,10 @@ class Pose(ControlCondition):
             )
         return value
 
+    def source_shape(self, source: Any) -> Size | None:
+        """Of the picture whose joints a file has; an array does not say."""
+        return _from_coco(source)[1] if is_path(source) or isinstance(source, Mapping) else None
+
     def derive(self, sample: Mapping[str, Any], rng: np.random.Generator) -> Tensor | None:
         if sample.get("keypoints") is None:
             return None

@@ -30,10 +30,15 @@ def whole_grid(size: Size, factor: int) -> Size:
 def fitting_window(grid: Size, trained: Sequence[Size]) -> Size:
     """The grid to paint this one in: its own where it fits a trained one, else the nearest of them.
 
-    Of equal shapes the largest, which sees most of the picture at once.
+    The largest of equal shapes sees most of the picture at once.
     """
     if any(grid[0] <= each[0] and grid[1] <= each[1] for each in trained):
         return grid
+    return nearest_window(grid, trained)
+
+
+def nearest_window(grid: Size, trained: Sequence[Size]) -> Size:
+    """The trained grid that is nearest in shape; of equal shapes the largest."""
     return min(trained, key=lambda each: (stretch(each, grid), -each[0] * each[1]))
 
 

@@ -140,6 +140,14 @@ def as_rgba(source: Any) -> np.ndarray:
     )
 
 
+def file_as_stored(source: Any) -> str | None:
+    """The file of a picture that Pillow opened from it and nobody has changed since."""
+    name = getattr(source, "filename", None)
+    if not isinstance(source, Image.Image) or not name or not Path(name).is_file():
+        return None
+    return name if open_picture(name).tobytes() == source.tobytes() else None
+
+
 def to_float(pixels: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W) in [-1, 1]."""
     planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -172,5 +180,7 @@ def resize(image: Tensor, size: Size) -> Tensor:
     """Bicubic with antialiasing, (3, H, W) in [-1, 1], overshoot cut off."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
-    resized = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
-    return resized.clamp(-1.0, 1.0)
+    # Older PyTorch cannot do this on Apple's cards
+    source = image.cpu() if image.device.type == "mps" else image
+    resized = F.interpolate(source[None], size, mode="bicubic", antialias=True)[0]
+    return resized.clamp(-1.0, 1.0).to(image.device)

@@ -18,7 +18,7 @@ from taming.data.annotations import LabelReader, LabelTable
 from taming.data.batch import ANNOTATIONS
 from taming.data.image_list import ImageList
 from taming.data.sides import Sides, counterparts
-from taming.data.vocabulary import merge_class_names, merge_label_names, normalised
+from taming.data.vocabulary import alike, merge_class_names, merge_label_names, normalised
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,13 @@ class AnnotatedSet(ImageList, ABC):
         self._label_table = self._open_tables()
         if self._label_table is not None:
             self.label_table = self._label_table.names
+        tables = {"label": self.label_table, "class": self.class_table, "box": self.box_table}
+        for kind, table in tables.items():
+            for one, other in alike(table.values())[:3]:
+                logger.warning(
+                    "set '%s': the %s names '%s' and '%s' count as one, as case, '-' and '_' make "
+                    "no difference; rename one if they differ", self.name, kind, one, other,
+                )  # fmt: skip
         self.set_vocabulary(label_names, class_names, box_names)
 
     @abstractmethod

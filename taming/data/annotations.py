@@ -14,6 +14,7 @@ stored, on the pixels of their pictures; `turned` brings one that stands alone u
 """
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from taming.data.pictures import DECODING_ERRORS, upright
 from taming.data.vocabulary import lookup_table
 
 PathLike = str | os.PathLike[str]
+
+PARTS = ("train", "validation", "test")  # of a set
 
 
 def read_json(path: Path) -> Any:
@@ -92,11 +95,24 @@ class LabelTable:
         names = names_table(entries, path)
         pairs = enumerate(entries) if isinstance(entries, list) else entries.items()
         colours = {
-            int(key): tuple(value["color"])
+            int(key): _colour(value["color"], path)
             for key, value in pairs
             if isinstance(value, Mapping) and "color" in value
         }
         return cls(names, colours, str(path))
+
+
+def _colour(value: Any, path: PathLike) -> tuple[int, int, int]:
+    try:
+        red, green, blue = (operator.index(part) for part in value)
+        if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
+            raise ValueError("out of range")
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{path}: color {value!r:.60} is no colour; give three whole numbers from 0 to 255, "
+            "such as [70, 130, 180]"
+        ) from None
+    return red, green, blue
 
 
 class LabelReader:
@@ -330,17 +346,29 @@ def _filled(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np
 def read_class_labels(path: Path) -> tuple[dict[int, str], dict[str, int]]:
     """({id: class name}, {picture name: id}) of a class_labels.json."""
     entries = read_json(path)
-    if not isinstance(entries, Mapping) or "names" not in entries or "images" not in entries:
-        raise ValueError(f'{path}: expected {{"names": ..., "images": ...}}')
-    names = names_table(entries["names"], path)
+    if not isinstance(entries, Mapping) or not isinstance(entries.get("images"), Mapping):
+        raise ValueError(f'{path}: expected {{"names": {{"0": ...}}, "images": {{picture: 0}}}}')
+    names = names_table(entries.get("names"), path)
     ids = {name: index for index, name in names.items()}
     images = {}
     for image, value in entries["images"].items():
         index = ids.get(value) if isinstance(value, str) else value
-        if index not in names:
+        if not isinstance(index, int | float) or index not in names:
             raise ValueError(f"{path}: picture '{image}' has class {value!r}, which has no name")
         images[image] = int(index)
     return names, images
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """{"train": names of pictures, ...} of a split.json."""
+    parts = read_json(path)
+    if not isinstance(parts, Mapping):
+        raise ValueError(f'{path}: expected {{"train": [picture names], "validation": [...]}}')
+    for part, names in parts.items():
+        listed = names if isinstance(names, list) else [None]
+        if part in PARTS and not all(isinstance(name, str) for name in listed):
+            raise ValueError(f"{path}: '{part}' is {names!r:.60}; expected a list of picture names")
+    return {part: names for part, names in parts.items() if isinstance(names, list)}
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

@@ -109,6 +109,12 @@ def _limited(batches: int, trainer: Any) -> int:
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
+def _overlap(split: str, held_out: str) -> bool:
+    """Whether pictures may be in both; the same split twice is asked for on purpose."""
+    parts, held = set(split.split("+")), set(held_out.split("+"))
+    return parts != held and bool(parts & held or "all" in parts | held)
+
+
 class ImageData(ResumableData):
     """Loaders over a mix of sets.
 
@@ -179,6 +185,12 @@ class ImageData(ResumableData):
             for entry in self.sets:
                 if entry.validation_split is None:
                     continue
+                if _overlap(entry.split, entry.validation_split):
+                    logger.warning(
+                        "set %s: split '%s' is trained on, '%s' of it is looked at for validation, "
+                        "which then tells nothing of new pictures; set validation_split to null",
+                        entry.path, entry.split, entry.validation_split,
+                    )  # fmt: skip
                 try:
                     parts.append(self._open(entry, entry.validation_split, random=False))
                 except NoPictures as error:

@@ -25,7 +25,8 @@ def mark_of(part: ImageList) -> str:
     # A report may lie in the folder of the set; it says nothing of the pictures.
     files = [path for path in root.glob("*.json") if path.name != "report.json"]
     if not are_rendered:
-        files += [path for folder in MAPS for path in (root / folder).rglob("*")]
+        found = [path for folder in MAPS for path in (root / folder).rglob("*")]
+        files += [path for path in found if not _is_of_the_system(path.relative_to(root))]
         for path in part.paths:
             told.update(_bytes(f"{_size(path)}\n"))
     for path in sorted(path for path in files if path.is_file()):
@@ -36,6 +37,12 @@ def mark_of(part: ImageList) -> str:
     for known in part.told():
         told.update(known)
     return told.hexdigest()[:16]
+
+
+def _is_of_the_system(path: Path) -> bool:
+    """What file managers leave in folders that are looked at or copied."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return hidden or path.name.casefold() in ("thumbs.db", "desktop.ini")
 
 
 def _size(path: Path) -> int:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from taming.data.annotated_set import AnnotatedSet, fitting
 from taming.data.annotations import (
+    PARTS,
     DepthTable,
     LabelTable,
     check_proportions,
     read_captions,
     read_class_labels,
     read_depth,
-    read_json,
+    read_split,
 )
 from taming.data.formats.coco import BoxFile, read_boxes
 from taming.data.image_list import ImageList, expanded, split_by_name
@@ -111,12 +112,9 @@ class PairedFolder(AnnotatedSet):
         file = self.root / "split.json"
         if not file.is_file():
             return super()._split_names(names)
-        parts = read_json(file)
+        parts = read_split(file)
         # Two spellings may mean one picture.
-        train, *others = (
-            set(entries_by_name(parts.get(part, ()), names))
-            for part in ("train", "validation", "test")
-        )
+        train, *others = (set(entries_by_name(parts.get(part, ()), names)) for part in PARTS)
         for held, meant in zip(("validation", "test"), others, strict=True):
             if both := train & meant:
                 raise ValueError(
@@ -139,8 +137,7 @@ class PairedFolder(AnnotatedSet):
         file = self.root / "split.json"
         if not file.is_file():
             return super()._remedy()
-        parts = read_json(file).items()
-        sizes = {part: len(names) for part, names in parts if isinstance(names, list)}
+        sizes = {part: len(names) for part, names in read_split(file).items()}
         return f"{file} has {sizes}"
 
     def raw(self, index: int, at_least: tuple[int, int] | None = None) -> dict[str, Any]:

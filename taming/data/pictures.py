@@ -23,7 +23,8 @@ SUFFIXES = frozenset(
 )
 # Pictures of cameras and editors that Pillow does not read; files of other kinds need no word.
 UNREAD = frozenset(
-    {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd", ".exr"}
+    {".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".exr", ".hdr", ".dng", ".cr2", ".cr3"}
+    | {".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
 )
 # How a picture is turned that says so in its EXIF, by the number there.
 TURNS = {
@@ -162,7 +163,7 @@ def find_pictures(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pa
                 unread.append(file)
     if unread:
         logger.warning(
-            "%s: %d files are of kinds that are not read, such as '%s'; save them as JPEG or PNG",
+            "%s: %d files are of kinds that are not read, such as '%s'; save them as PNG",
             folder, len(unread), min(unread),
         )  # fmt: skip
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

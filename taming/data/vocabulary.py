@@ -6,6 +6,7 @@ so that `VOID` means the same for every length.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -20,7 +21,15 @@ VOID_NAMES = frozenset(
 
 def normalised(name: str) -> str:
     """The spelling by which names are compared: "Floor_Mat" and "floor mat" are one thing."""
-    return re.sub(r"[\s_\-]+", " ", str(name)).strip().casefold()
+    composed = unicodedata.normalize("NFC", str(name))  # file systems spell accents in two ways
+    return re.sub(r"[\s_\-]+", " ", composed).strip().casefold()
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Names that are one thing although they are written in two ways: the first, another."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(normalised(name), name), name) for name in names]
+    return [pair for pair in pairs if pair[0] != pair[1]]
 
 
 def is_void(name: str, ignore: Iterable[str] = ()) -> bool:

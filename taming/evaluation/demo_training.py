@@ -10,7 +10,6 @@ samples and truth end up side by side in `index.html` and on one sheet, `grid.pn
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
 import json
@@ -135,6 +134,7 @@ class Demo:
             from taming.training.callbacks import was_stopped
             from taming.training.run import train
 
+            self.journal.forget(name)
             shutil.rmtree(run, ignore_errors=True)  # unfinished, or of other settings
             train(config, runs=run.parent)
             if was_stopped(run):
@@ -234,14 +234,12 @@ def _parameters(model: Any) -> int:
 
 def _numbers(run: Path) -> dict[str, float]:
     """The last value of every number in the history of a run, and `steps`."""
-    numbers: dict[str, float] = {}
+    from taming.evaluation.figures import read_history
+
     path = run / "history.csv"
-    if path.is_file():
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                numbers[row["name"]] = float(row["value"])
-                numbers["steps"] = float(row["step"])
-    return numbers
+    history = read_history(path) if path.is_file() else {}
+    numbers = {name: points[-1][1] for name, points in history.items()}
+    return numbers | {"steps": max((points[-1][0] for points in history.values()), default=0)}
 
 
 def _pictures_seen(run: Path) -> int:

@@ -41,11 +41,18 @@ def sample_sheet(
 
 
 def read_history(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Points (step, value) of each number in the `history.csv` of a run."""
+    """Points (step, value) of each number in the `history.csv` of a run.
+
+    A line that was cut off, as by a disk that was full, is passed over.
+    """
     points: dict[str, list[tuple[int, float]]] = defaultdict(list)
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            points[row["name"]].append((int(row["step"]), float(row["value"])))
+            try:
+                point = int(row["step"]), float(row["value"])
+            except (TypeError, ValueError):
+                continue
+            points[row["name"]].append(point)
     return dict(points)
 
 

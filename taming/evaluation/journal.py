@@ -22,9 +22,17 @@ class Journal:
         return entry["seconds"] if entry is not None and entry["mark"] == mark else None
 
     def finish(self, stage: str, mark: str, seconds: float) -> None:
+        self.entries[stage] = {"mark": mark, "seconds": round(seconds, 1)}
+        self._write()
+
+    def forget(self, stage: str) -> None:
+        """The stage is begun anew: what was there of it, will be overwritten."""
+        if self.entries.pop(stage, None) is not None:
+            self._write()
+
+    def _write(self) -> None:
         from taming.checkpoint import atomic_write
 
-        self.entries[stage] = {"mark": mark, "seconds": round(seconds, 1)}
         with atomic_write(self.path) as partial:
             partial.write_text(json.dumps(self.entries, indent=1), encoding="utf-8")
 

@@ -66,6 +66,7 @@ class JudgeConfig:
     pictures: int = 0  # in that split
     annotated: str = ""  # `data.marks.mark_of` the set, which tells sets of one name apart
     ignore: tuple[str, ...] = ()  # label names that count as unlabelled
+    flip: bool = True  # whether every second picture is mirrored
     widths: tuple[int, ...] = (32, 64, 128)
     draws: int = 2400  # random crops of that split, seen again and again
     steps: int = 600

@@ -103,6 +103,7 @@ def open_data(config: JudgeConfig) -> ImageData:
         "size": config.size,
         "format": config.format,
         "ignore": config.ignore,
+        "flip": config.flip,
         "scale": config.scale,
         "jitter": config.jitter,
         "split": config.split,

@@ -120,7 +120,7 @@ class PoseJudge(Judge):
         super().__init__(config, UNet(len(JOINTS), config.widths), torch.zeros(len(JOINTS), 2))
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
-        joints = batch["keypoints"][:, 0]  # (B, 19, 3)
+        joints = largest(batch["keypoints"])  # (B, 19, 3)
         maps = self.net(images)  # (B, 19, h, w)
         spots = _spots((joints[..., :2] + 0.5) / STEM - 0.5, maps.shape[-2:])
         likelihood = F.log_softmax(rearrange(maps, "b j h w -> b j (h w)"), dim=-1)
@@ -143,7 +143,7 @@ class PoseJudge(Judge):
 
     def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
         height, width = self.config.size
-        person = asked[0].clone()  # (19, 3), fractions of width and height
+        person = largest(asked).clone()  # (19, 3), fractions of width and height
         person[:, :2] = person[:, :2] * torch.tensor([width, height]) - 0.5
         return person
 
@@ -157,9 +157,22 @@ class PoseJudge(Judge):
 
     @torch.no_grad()
     def settle(self, truths: Iterable[Mapping[str, Any]]) -> None:
-        joints = torch.stack([sample["keypoints"][0] for sample in truths])  # (N, 19, 3)
+        joints = torch.stack([largest(sample["keypoints"]) for sample in truths])  # (N, 19, 3)
         shown = (joints[..., 2:] > 0).float()
         self.mean.copy_((joints[..., :2] * shown).sum(0) / shown.sum(0).clamp(min=1))
+
+
+def largest(people: Tensor) -> Tensor:
+    """Of people (..., N, 19, 3) the one whose visible joints span most: (..., 19, 3).
+
+    A crop may have cut off most of the one who is largest in the whole picture.
+    """
+    shown = people[..., 2:] > 0  # (..., N, 19, 1)
+    low = torch.where(shown, people[..., :2], torch.inf).amin(dim=-2)
+    high = torch.where(shown, people[..., :2], -torch.inf).amax(dim=-2)
+    area = (high - low).clamp(min=0.0).prod(dim=-1)  # (..., N)
+    best = area.masked_fill(~shown.any(dim=-2)[..., 0], -1.0).argmax(dim=-1)
+    return people.take_along_dim(best[..., None, None, None], dim=-3).squeeze(-3)
 
 
 def _spots(points: Tensor, grid: torch.Size | tuple[int, int]) -> Tensor:

@@ -115,12 +115,10 @@ def reconstructing(subject: Subject, held: HeldOut) -> Answer:
     return answers.plain() | {"counts": found.counts.tolist()}
 
 
-def over_all_sets(counts: Sequence[Tensor]) -> list[Row]:
-    """How much of the codebook is used by all sets together."""
-    total = counts[0]
-    for other in counts[1:]:
-        total = total + other
-    return code_rows("all", total)
+def over_all_sets(counts: Sequence[Tensor], pictures: int) -> list[Row]:
+    """How much of the codebook is used by all sets together, of so many pictures."""
+    rows = code_rows("all", torch.stack(list(counts)).sum(dim=0))
+    return [replace(row, pictures=pictures) for row in rows]
 
 
 def obeying(subject: Subject, held: HeldOut, task: Task) -> Answer:
@@ -166,7 +164,13 @@ def alone(
 def enlarging(subject: Subject, held: HeldOut) -> Answer:
     """Small pictures made large."""
     answers = Answers(subject, held)
-    for factor in superresolution.FACTORS:
+    factors = superresolution.factors_of(subject.conditions["lowres"])
+    answers.notes += [
+        f"x{factor} is not asked for on {held.name}: this model does not enlarge by so much"
+        for factor in superresolution.FACTORS
+        if factor not in factors
+    ]
+    for factor in factors:
         records = superresolution.records_of(held, factor, subject.plan.enlarged)
         task = f"lowres x{factor}"
         sampled = subject.sampled(held, task, records)

@@ -216,6 +216,7 @@ class Subject:
             split=held.entry.split,
             format=held.entry.format,
             ignore=held.entry.ignore,
+            flip=held.entry.flip,
             draws=self.plan.judge_draws,
             steps=self.plan.judge_steps,
             first_stage=self._first_stage_hash,
@@ -228,7 +229,7 @@ class Subject:
         return tensor_hash(self.painter.first_stage.state_dict())[:16]
 
     def _lessons_of(self, held: HeldOut, config: JudgeConfig) -> Lessons:
-        """Made once for all judges of a set."""
+        """Made once for all judges of a set; those of the set before are not kept."""
         if held.name not in self._lessons:
             weight = self.painter.first_stage.post_quant_conv.weight
             first_stage = PreparedFirstStage(self.painter.first_stage)
@@ -239,7 +240,7 @@ class Subject:
                 return first_stage.decode(first_stage.encode(given).z_q).float().cpu()
 
             with self.track(f"lessons of {held.name}") as progress:
-                self._lessons[held.name] = draw_lessons(config, through, progress)
+                self._lessons = {held.name: draw_lessons(config, through, progress)}
         return self._lessons[held.name]
 
 

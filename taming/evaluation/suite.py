@@ -25,6 +25,8 @@ import torch
 
 from taming.config import load_config, plain
 from taming.data.marks import mark_of
+from taming.data.paired_folder import open_set
+from taming.data.pictures import NoPictures
 from taming.data.roots import VARIABLE
 from taming.evaluation.album import Album
 from taming.evaluation.figures import draw_curves
@@ -32,6 +34,7 @@ from taming.evaluation.networks import NETWORK, Unavailable
 from taming.evaluation.page import write_page
 from taming.evaluation.reaches import PHOTOGRAPHS, doubts, unmeasured, with_reaches
 from taming.evaluation.records import (
+    HeldOut,
     Size,
     Task,
     name_of,
@@ -107,7 +110,7 @@ def evaluate(
     }
     decided = {
         **settings,
-        "data": {held.name: [mark_of(held.part), asdict(held.entry)] for held in sets},
+        "data": {held.name: [*marks_of(held), asdict(held.entry)] for held in sets},
         "judges": None if judges is None else str(judges),
     }
     album = Album(out / "work", decided)
@@ -134,6 +137,15 @@ def evaluate(
     if history.is_file():
         draw_curves(history, out / "curves.png")
     return report
+
+
+def marks_of(held: HeldOut) -> list[str]:
+    """Of what is asked, and of what judges learn from, where there is something."""
+    try:
+        learnt = open_set(held.path, held.entry.split, format=held.entry.format)
+    except NoPictures:
+        return [mark_of(held.part)]
+    return [mark_of(held.part), mark_of(learnt)]
 
 
 def entries_of(
@@ -207,7 +219,8 @@ def answered(
             ask(f"reconstruction {held.name}", lambda held=held: reconstructing(subject, held))
         counts = [torch.tensor(answer["counts"]) for answer in answers if "counts" in answer]
         if len(counts) > 1:
-            rows = [row.as_json() for row in over_all_sets(counts)]
+            pictures = sum(len(held.reference) + len(held.asked) for held in sets)
+            rows = [row.as_json() for row in over_all_sets(counts, pictures)]
             answers.append({"rows": rows, "shown": [], "notes": []})
     if not subject.can_paint:
         answers.append(note("no conditions: only stages of taming.transformer.multi_task have any"))

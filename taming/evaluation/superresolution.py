@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from taming.cond_stage.lowres import enlarge
+from taming.cond_stage.base import Condition
+from taming.cond_stage.lowres import LowRes, enlarge
 from taming.cond_stage.sources import resize, to_float, to_pixels
 from taming.evaluation.measures import derangement
 from taming.evaluation.networks import Eyes, psnr_of
@@ -29,6 +30,13 @@ FACTORS = (2, 4, 8)
 RATIO, CONSISTENCY = "perceptual distance by bicubic's", "consistency after shrinking, dB"
 
 Settle = Callable[[Tensor, Tensor], Tensor]  # as `Condition.settle`
+
+
+def factors_of(condition: Condition) -> list[int]:
+    """Those by which this model enlarges."""
+    if not isinstance(condition, LowRes):
+        return list(FACTORS)
+    return [k for k in FACTORS if condition.min_factor <= k <= condition.max_factor]
 
 
 class Enlarged(NamedTuple):

@@ -8,7 +8,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +42,16 @@ class ExternalQuantizer(Quantizer):
     def __init__(self, n_e: int, e_dim: int, inner: nn.Module) -> None:
         super().__init__(n_e, e_dim)
         self.inner = inner
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ExternalQuantizer":
+        """Goes along to other devices; codes are found in float32, whatever else is rounded."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            is_rounded = tensor.is_floating_point() and result.dtype != tensor.dtype
+            return tensor.to(result.device) if is_rounded else result
+
+        return super()._apply(moved, recurse)
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):

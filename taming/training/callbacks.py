@@ -160,7 +160,7 @@ class SaveRun(StageCallback):
         if self.keep == "best" and (self.folder / WEIGHTS).is_file():
             # The last validation comes after the last step was saved, and may have been the best.
             told = read_metadata(self.folder / WEIGHTS).get(MONITOR)
-            self.best = self.best if told is None else float(told)
+            self.best = None if told is None else float(told)  # None: kept as the last ones
         number = getattr(signal, "SIGUSR1", None)  # Windows has none
         if number is not None and threading.current_thread() is threading.main_thread():
             self._before = number, signal.signal(number, self._ask)
@@ -180,7 +180,8 @@ class SaveRun(StageCallback):
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
         limit = module.step_limit()
-        is_last = trainer.should_stop or (limit is not None and module.steps_done() >= limit)
+        ends = trainer.should_stop and can_stop(trainer)
+        is_last = ends or (limit is not None and module.steps_done() >= limit)
         is_due = self.asked or time.monotonic() - self.saved_at >= self.seconds
         if is_last or agreed(trainer, is_due):
             self.save(trainer, module)
@@ -320,6 +321,11 @@ def check_finite(metrics: Mapping[str, Any], step: int) -> None:
                 f"{name} is {float(value)} at step {step}, the weights saved before are kept; "
                 f"lower the learning rate or give trainer.gradient_clip_val"
             )
+
+
+def can_stop(trainer: pl.Trainer) -> bool:
+    """Whether the trainer stops where it should; not before its `min_steps` and `min_epochs`."""
+    return bool(getattr(trainer.fit_loop, "_can_stop_early", True))
 
 
 def agreed(trainer: pl.Trainer, wanted: bool) -> bool:

@@ -230,6 +230,11 @@ class FirstStageTraining(StageTraining):
 
     # --- validation, with the averaged weights ---
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Gradients that are being accumulated, of which Lightning knows nothing, are kept."""
+        if self.batches % self.accumulate == 0:
+            super().on_validation_model_zero_grad()
+
     def on_validation_start(self) -> None:
         super().on_validation_start()
         self.held_out_counts.zero_()

@@ -27,6 +27,7 @@ from taming.checkpoint import CheckpointError
 from taming.config import ConfigError, get_obj_from_str, load_config, nearest, plain
 from taming.finding import CONFIG
 from taming.first_stage.vqgan import VQModel
+from taming.training.callbacks import MONITOR
 from taming.training.old_trainer import modern_option, words_of
 from taming.training.sections import without_weights
 
@@ -153,9 +154,15 @@ def _callbacks(sections: Mapping[str, Any]) -> list[dict[str, Any]]:
         elif kind in CALLBACKS.values():
             _tell(where, "the run directory and its history.csv hold this")
         else:
-            others.append({"target": target, "params": dict(params)})
-            _tell(where, "a section in trainer.callbacks")
+            others.append({"target": target, "params": _monitoring(params)})
+            _tell(where, f"a section in trainer.callbacks: {others[-1]['params']}")
     return [*found, {"trainer.callbacks": others}] if others else found
+
+
+def _monitoring(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is watched, under the name by which it is logged today."""
+    is_old = str(params.get("monitor", "")).startswith("val/")
+    return {**params, "monitor": MONITOR} if is_old else dict(params)
 
 
 def _image_logger(params: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -175,5 +175,6 @@ GONE: dict[str, str] = {
     "move_metrics_to_cpu": _NEVER,
     "multiple_trainloader_mode": _NEVER,
     "stochastic_weight_avg": "set training.ema_decay",
-    "early_stop_callback": "add a section of EarlyStopping to trainer.callbacks",
+    "early_stop_callback": "add a section of EarlyStopping, monitor: validation/loss, to "
+    "trainer.callbacks",
 }

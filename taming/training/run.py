@@ -92,6 +92,11 @@ def train(
         config, resume = old_run_config(old, plain(config)), None
     folder = None if resume is None else run_directory(Path(resume))
     if folder is not None:
+        if name is not None:
+            raise ConfigError(
+                f"{folder} goes on under its own name, not as '{name}'; leave the name out, or "
+                "begin a new run from its weights with model.params.ckpt_path"
+            )
         if not (folder / LAST).is_file():
             raise CheckpointError(f"{folder} cannot be resumed: {folder / LAST} does not exist")
         config = resumed_config(load_config(folder / CONFIG), config)
@@ -108,7 +113,7 @@ def train(
     if dry_run:
         report(config, data)
         learning_rate(config, batch_size(config, data), stated_devices(config["trainer"]))
-        return Path(runs) / (name or config["name"])
+        return folder or Path(runs) / (name or config["name"])
     model = instantiate_model({k: v for k, v in config["model"].items() if k in SECTION})
     # Only now, so that a config with a mistake leaves no run directory behind.
     checkpoint = None if folder is None else folder / LAST
@@ -148,9 +153,8 @@ def _fit(
         load_weights(model, read_state_dict(checkpoint), source=str(checkpoint))
     if hasattr(data, "attach"):
         data.attach(model, folder)
-    options = dict(config["trainer"])
+    options = {key: value for key, value in config["trainer"].items() if value is not None}
     own = {key: options.pop(key) for key in OWN_OPTIONS if key in options and is_manual(model)}
-    own = {key: value for key, value in own.items() if value is not None}
     settings = from_mapping(TrainingSettings, config["training"], "training")
     callbacks, loggers = (_built(options, key) for key in ("callbacks", "logger"))
     trainer = make_trainer(

@@ -41,8 +41,12 @@ def run_directory(named: Path) -> Path:
 
 
 def is_first_process() -> bool:
-    """Whether this is the only process of a training, or the one that speaks for all."""
-    return rank_zero_only.rank == 0
+    """Whether this is the only process of a training, or the one that speaks for all.
+
+    Before there is a trainer, processes of other machines are known by the machine's number alone.
+    """
+    machine = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return rank_zero_only.rank == 0 and machine.strip() in ("", "0")
 
 
 def new_run_directory(name: str, runs: Path = RUNS) -> Path:
@@ -54,8 +58,8 @@ def new_run_directory(name: str, runs: Path = RUNS) -> Path:
     named = os.environ.get(RUN_VARIABLE)
     if not is_first_process() and not named:
         raise ConfigError(
-            f"this is process {rank_zero_only.rank} of a training that was started from outside, "
-            f"as by torchrun: set {RUN_VARIABLE} to the run directory of all, a new folder"
+            f"this is not the first process of a training that was started from outside, as by "
+            f"torchrun: set {RUN_VARIABLE} to the run directory of all, a new folder"
         )
     if named:
         folder = Path(named)

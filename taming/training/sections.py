@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from taming.config import RATES, ConfigError, from_mapping, get_obj_from_str, nearest
+from taming.config import RATES, ConfigError, from_mapping, get_obj_from_str, nearest, plain
 from taming.finding import for_inference
 from taming.loading import expand_names
 from taming.training.codes_data import CodesData
@@ -32,6 +32,7 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("model", "data"):
         if key not in config:
             raise ConfigError(f"the config has no section '{key}'")
+        check_object(config[key], key)
     for key in config["model"]:
         if key not in (*SECTION, *RATES):
             raise ConfigError(f"model: unknown key '{key}'; {nearest(key, (*SECTION, *RATES))}")
@@ -46,12 +47,32 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     return {
         "name": str(config.get("name") or "run"),
-        "seed": int(config.get("seed", 0)),
+        "seed": _seed(config.get("seed")),
         "model": deepcopy(dict(config["model"])),
         "data": dict(config["data"]),
         "training": vars(settings).copy(),
         "trainer": trainer,
     }
+
+
+def check_object(section: Any, where: str) -> None:
+    """ConfigError where a section is not one of an object: a target, with its params or without."""
+    if not isinstance(section, Mapping) or not isinstance(section.get("target"), str):
+        raise ConfigError(
+            f"{where} is {plain(section)!r:.60}; give a section with a target, such as "
+            "{target: taming.first_stage.vqgan.VQModel, params: {...}}"
+        )
+    if not isinstance(section.get("params") or {}, Mapping):
+        raise ConfigError(f"{where}.params is {section['params']!r:.60}; give a section of them")
+
+
+def _seed(value: Any) -> int:
+    """A whole number; 0 where none is given."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ConfigError(f"seed is {value!r}; give a whole number from 0 to 4294967295")
+    return value
 
 
 def seeded(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -71,6 +92,7 @@ def complete_model_config(model: Mapping[str, Any], data: Any) -> dict[str, Any]
     if not isinstance(conditions, Mapping) or SECTION[0] in conditions:
         return model  # a first stage, or the published second stage, which has one condition
     for name, section in conditions.items():
+        check_object(section, f"cond_stage_config.{name}")
         words = get_obj_from_str(section["target"]).vocabulary
         if words is None:
             continue
@@ -114,6 +136,8 @@ def learning_rate(config: Mapping[str, Any], batch_size: int, devices: int) -> f
     model, trainer = config["model"], config["trainer"]
     if model.get("learning_rate") is not None:
         fixed = _rate(model, "learning_rate")
+        if model.get("base_learning_rate") is not None:
+            logger.warning("model.base_learning_rate means nothing beside model.learning_rate")
         logger.info("learning rate %.2e", fixed)
         return fixed
     base = _rate({"base_learning_rate": 4.5e-6, **model}, "base_learning_rate")

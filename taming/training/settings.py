@@ -54,7 +54,7 @@ class TrainingSettings:
         if self.keep_codes or not self.restart_every or step % self.restart_every:
             return False
         until = self.restart_until
-        if until is None and self.decay_steps is not None:
+        if until is None and self.decay == "cosine" and self.decay_steps is not None:
             until = self.decay_steps // 2
         return until is None or step <= until
 

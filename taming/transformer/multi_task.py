@@ -155,10 +155,11 @@ class MultiTaskTransformer(nn.Module):
     @torch.no_grad()
     def branches(
         self,
-        values: Mapping[str, Tensor],  # all present in every image
+        values: Mapping[str, Tensor],
         batch: int,
         grid: tuple[int, int],
         guidance: float | Mapping[str, float] = 1.0,
+        present: Mapping[str, Tensor] | None = None,  # of those that are not in every image
     ) -> tuple[list[Branch], list[float]]:
         """What a decoder compares: branches u, c1, c12, ... and a guidance scale between each two.
 
@@ -171,7 +172,8 @@ class MultiTaskTransformer(nn.Module):
         branches = []
         for names in chain:
             kept = {name: values[name] for name in names}
-            branch = self.branch(kept, {}, batch, grid)
+            there = {name: flags for name, flags in (present or {}).items() if name in kept}
+            branch = self.branch(kept, there, batch, grid)
             words = tuple(name for name in names if self.conditions[name].kind == "prefix")
             branches.append(Branch(branch.control, prefixes.setdefault(words, branch.prefix)))
         return branches, scales

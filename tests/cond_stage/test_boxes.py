@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from taming.cond_stage.base import Part
 from taming.cond_stage.boxes import Boxes, DummyCondStage
 
 SIZE = (32, 48)
@@ -50,6 +51,20 @@ def test_the_boxes_of_a_set_are_read_too(boxes, tmp_path) -> None:
     path.write_text(json.dumps(coco("a.jpg")), encoding="utf-8")
     assert torch.equal(boxes.read(path, SIZE), expected)
     assert torch.equal(boxes.read(coco("a.jpg"), SIZE), expected)
+
+
+def test_a_part_of_a_picture_has_its_own_boxes(boxes) -> None:
+    entries = [box("tree", 0.0, 0.0, 0.6, 1.0), box("dog", 0.5, 0.5, 0.5, 0.5)]
+    values = boxes.read(entries, SIZE)[None]
+    right, there = boxes.within(values, Part(0.0, 0.5, 1.0, 1.0))
+    # The dog is the largest there
+    torch.testing.assert_close(right[0], torch.tensor([[0, 0.5, 1, 1, 1], [0, 0, 0.2, 1, 0]]))
+    assert there is not None
+    assert there.tolist() == [True]
+    corner, there = boxes.within(values, Part(0.0, 0.7, 0.4, 1.0))
+    assert torch.equal(corner[0], boxes.blank(SIZE))
+    assert there is not None
+    assert there.tolist() == [False]
 
 
 def test_of_a_file_of_many_pictures_one_is_named(boxes, tmp_path) -> None:

@@ -118,3 +118,20 @@ def test_given_palette_is_used():
 def test_palette_of_another_length_is_an_error():
     with pytest.raises(ValueError, match=r"palette of shape \(1, 3\) for 2 names"):
         Labels(8, 4, ["a", "b"], palette=[[1, 2, 3]])
+
+
+def test_an_opened_map_is_translated_as_its_file_is(labels, tmp_path):
+    """In memory, the ids of another set were taken for those of the model."""
+    (tmp_path / "label_names.json").write_text(json.dumps({"0": "rock", "1": "sea", "2": "sky"}))
+    Image.fromarray(np.array([[0, 1], [2, 0]], dtype=np.uint8)).save(tmp_path / "map.png")
+    for source in (tmp_path / "map.png", Image.open(tmp_path / "map.png")):
+        assert labels.read(source, (2, 2)).tolist() == [[3, 1], [0, 3]]
+    changed = Image.open(tmp_path / "map.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert labels.read(changed, (2, 2)).tolist() == [[1, 0], [0, 2]]
+
+
+def test_sixteen_bits_say_nothing_by_their_last_number_too(labels, tmp_path):
+    ids = np.array([[0, 65535], [3, 255]], dtype=np.uint16)
+    Image.fromarray(ids).save(tmp_path / "map.png")
+    for source in (tmp_path / "map.png", ids, ids.astype(np.int64)):
+        assert labels.read(source, (2, 2)).tolist() == [[0, 255], [3, 255]]

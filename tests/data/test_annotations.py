@@ -17,6 +17,7 @@ from taming.data.annotations import (
     read_class_labels,
     read_depth,
     read_labels,
+    read_split,
 )
 from taming.data.batch import VOID
 
@@ -265,6 +266,45 @@ def test_unknown_classes_are_errors(tmp_path) -> None:
     content = {"names": ["cat"], "images": {"a": 3}}
     with pytest.raises(ValueError, match=r"class_labels\.json: picture 'a' has class 3"):
         read_class_labels(write(tmp_path / "class_labels.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"names": ["cat"], "images": ["a"]}, r'expected {"names"'),
+        ({"names": ["cat"], "images": {"a": [0]}}, r"picture 'a' has class \[0\]"),
+        ({"images": {"a": 0}}, r"expected names such as"),
+    ],
+)
+def test_odd_tables_of_classes_are_errors(tmp_path, content, told: str) -> None:
+    with pytest.raises(ValueError, match=rf"class_labels\.json: {told}"):
+        read_class_labels(write(tmp_path / "class_labels.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (["a", "b"], r'expected {"train"'),
+        ({"train": [1, 2]}, r"'train' is \[1, 2\]"),
+        ({"train": ["a"], "test": "b"}, "'test' is 'b'"),
+    ],
+)
+def test_odd_splits_are_errors(tmp_path, content, told: str) -> None:
+    with pytest.raises(ValueError, match=rf"split\.json: {told}"):
+        read_split(write(tmp_path / "split.json", content))
+
+
+def test_splits_may_say_more(tmp_path) -> None:
+    content = {"made by": "hand", "train": ["a"], "sunny": ["b"]}
+    path = write(tmp_path / "split.json", content)
+    assert read_split(path) == {"train": ["a"], "sunny": ["b"]}
+
+
+@pytest.mark.parametrize("colour", ["#4682b4", [70, 130, 300], [70, 130, 180, 255], 7, [1.5, 0, 0]])
+def test_odd_colours_are_errors_that_name_the_file(tmp_path, colour) -> None:
+    path = write(tmp_path / "label_names.json", {"0": {"name": "sky", "color": colour}})
+    with pytest.raises(ValueError, match=r"label_names\.json: color .* three whole numbers"):
+        LabelTable.read(path)
 
 
 def test_captions_are_one_or_many_and_never_empty(tmp_path) -> None:

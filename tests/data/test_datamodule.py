@@ -128,6 +128,22 @@ def test_training_is_random_whatever_its_split_is_called(make_set) -> None:
     assert torch.equal(held.sample(0, 0)["image"], held.sample(0, 1)["image"])
 
 
+@pytest.mark.parametrize(
+    ("splits", "is_told"),
+    [
+        ({"split": "all"}, True),
+        ({"split": "train+validation"}, True),
+        ({"split": "all", "validation_split": None}, False),
+        ({"split": "train", "validation_split": "train"}, False),  # as it is written
+        ({}, False),
+    ],
+)
+def test_validation_by_what_is_trained_on_is_told(make_set, caplog, splits, is_told) -> None:
+    data = ImageData([{"path": str(make_set("a", 40)), "size": 16, **splits}])
+    assert (data.validation is None) == (splits.get("validation_split", "") is None)
+    assert ("tells nothing of new pictures" in caplog.text) == is_told
+
+
 def test_sets_without_validation_give_no_validation_loader(make_set) -> None:
     assert rooms(make_set()).val_dataloader() == []
 

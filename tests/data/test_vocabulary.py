@@ -3,7 +3,13 @@
 import pytest
 
 from taming.data.batch import VOID
-from taming.data.vocabulary import is_void, lookup_table, merge_class_names, merge_label_names
+from taming.data.vocabulary import (
+    alike,
+    is_void,
+    lookup_table,
+    merge_class_names,
+    merge_label_names,
+)
 
 
 def test_clashing_ids_merge_by_name() -> None:
@@ -59,3 +65,12 @@ def test_a_long_vocabulary_without_void_is_an_error() -> None:
 def test_classes_of_several_sets_merge_by_name() -> None:
     merged = merge_class_names([{0: "summer", 1: "winter"}, {0: "Winter", 1: "rose"}])
     assert merged == ["summer", "winter", "rose"]
+
+
+def test_two_spellings_of_an_accent_are_one_name() -> None:
+    composed, decomposed = "G\u00e4nsebl\u00fcmchen", "Ga\u0308nseblu\u0308mchen"
+    assert merge_class_names([{0: composed}, {0: decomposed, 1: "rose"}]) == [composed, "rose"]
+
+
+def test_names_that_count_as_one_are_told() -> None:
+    assert alike(["A", "b", "a", "B-", "c", "c"]) == [("A", "a"), ("b", "B-")]

@@ -164,6 +164,19 @@ def test_a_training_that_was_stopped_is_not_finished(
     assert Journal(tmp_path / JOURNAL).entries == {}
 
 
+def test_what_is_begun_anew_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of other settings, stopped halfway, stood for those that had been finished."""
+    monkeypatch.setattr("taming.training.run.train", lambda config, runs: runs)
+    monkeypatch.setattr("taming.training.callbacks.was_stopped", lambda run: True)
+    demo = Demo(tmp_path, PLAN, QUIET)
+    demo.journal.finish("painter", "other settings", 12.0)
+    with pytest.raises(KeyboardInterrupt):
+        demo._train("painter", "Second stage", {"name": "demo"}, "before")
+    assert Journal(tmp_path / JOURNAL).entries == {}
+
+
 def test_other_settings_are_not_what_was_finished(tmp_path: Path) -> None:
     Journal(tmp_path / JOURNAL).finish("painter", "these", 12.0)
     journal = Journal(tmp_path / JOURNAL)

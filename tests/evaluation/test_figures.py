@@ -30,3 +30,10 @@ def test_curves_are_drawn_from_a_history(tmp_path: Path) -> None:
     assert panels == {"loss": {"train": [(1, 3.0), (2, 2.0)], "validation": [(2, 2.5)]}}
     draw_curves(tmp_path / "history.csv", tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 300
+
+
+def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    """It ended a finished evaluation in a traceback."""
+    lines = ["step,seconds,name,value", "1,0.1,train/loss,3.0", "2,0.2,train/lo"]
+    (tmp_path / "history.csv").write_text("\n".join(lines))
+    assert read_history(tmp_path / "history.csv") == {"train/loss": [(1, 3.0)]}

@@ -23,6 +23,7 @@ from taming.evaluation.judge_training import (
     judge_config,
     judge_of,
     named_in,
+    open_data,
     train_judge,
 )
 from taming.evaluation.judges import Judge, JudgeConfig
@@ -246,3 +247,20 @@ def test_coarsened_pictures_keep_size_and_brightness() -> None:
     assert 0 < len(changed) < 12
     assert all(each.shape == images.shape for each in changed)
     assert all(abs(each.mean() - images.mean()) < 0.02 for each in changed)
+
+
+def test_a_set_that_is_not_mirrored_has_a_judge_that_saw_no_mirror(blocks: Path) -> None:
+    """Classes that are mirror images of one another were taught wrongly half of the time."""
+    plain = judge_config("depth", blocks, SIZE)
+    exact = judge_config("depth", blocks, SIZE, flip=False)
+    assert [open_data(each).sets[0].flip for each in (plain, exact)] == [True, False]
+    assert home_of(plain) != home_of(exact)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._00.png", ".thumbs/00.png", "Thumbs.db"])
+def test_what_file_managers_leave_is_no_annotation(blocks: Path, tmp_path: Path, name: str) -> None:
+    root = Path(shutil.copytree(blocks, tmp_path / "blocks"))
+    mark = mark_of(PairedFolder(root, "train", SIZE))
+    (root / "labels" / name).parent.mkdir(exist_ok=True)
+    (root / "labels" / name).write_bytes(b"seen")
+    assert mark_of(PairedFolder(root, "train", SIZE)) == mark

@@ -12,6 +12,7 @@ from taming.evaluation.judges import (
     Judge,
     JudgeConfig,
     build_judge,
+    largest,
     load_judge,
     save_judge,
 )
@@ -74,6 +75,18 @@ class Spot(torch.nn.Module):
         rows, columns = torch.arange(8.0)[:, None], torch.arange(12.0)
         spot = -0.5 * ((columns - self.x) ** 2 + (rows - self.y) ** 2)
         return spot.expand(len(images), len(JOINTS), 8, 12)
+
+
+def test_the_largest_is_who_is_seen_most_of() -> None:
+    """Of the first, who is larger in the whole picture, a crop has left two joints."""
+    people = torch.zeros(2, 3, len(JOINTS), 3)
+    people[:, 0, :2] = torch.tensor([[1.0, 1.0, 1.0], [3.0, 2.0, 1.0]])
+    people[:, 1, :, 0], people[:, 1, :, 1] = torch.arange(19.0), torch.arange(19.0)
+    people[:, 1, 4:, 2] = 1
+    people[:, 2, :, :2] = torch.rand(len(JOINTS), 2) * 100  # nobody: all hidden
+    assert torch.equal(largest(people), people[:, 1])
+    assert torch.equal(largest(people[0]), people[0, 1])
+    assert torch.equal(largest(torch.zeros(1, len(JOINTS), 3)), torch.zeros(len(JOINTS), 3))
 
 
 def test_a_pose_is_read_between_cells() -> None:

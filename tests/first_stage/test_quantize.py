@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from taming.config import ConfigError, instantiate_from_config
+from taming.first_stage import quantize_external
 from taming.first_stage.quantize import (
     EMAVectorQuantizer,
     VectorQuantizer,
@@ -374,3 +375,18 @@ def test_levels_must_make_the_codebook() -> None:
             n_e=V,
             e_dim=D,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "e_dim", "n_e"), [("SimVQ", 6, 16), ("LFQ", 6, 16), ("FSQ", 6, 1000)]
+)
+def test_external_quantizers_stay_exact_in_a_rounded_model(name: str, e_dim: int, n_e: int) -> None:
+    pytest.importorskip("vector_quantize_pytorch")
+    torch.manual_seed(0)
+    quantizer = getattr(quantize_external, name)(n_e, e_dim).eval()
+    z = torch.randn(2, e_dim, 3, 4)
+    expected = quantizer.nearest(z)
+    model = torch.nn.Sequential(quantizer, torch.nn.Conv2d(e_dim, 4, 1)).to(torch.bfloat16)
+    assert model[1].weight.dtype == torch.bfloat16
+    assert torch.equal(quantizer.nearest(z), expected)
+    assert quantizer(z.bfloat16()).info.indices.shape == expected.shape

@@ -152,6 +152,7 @@ def test_a_map_scaled_down_before_it_is_encoded_is_cut_before(prefix_pipeline, m
     [
         ((16, 22), r"no multiple of 4.*size=\(16, 24\).*--size 16x24"),
         ((8, 24), "8x24 has no room for .* window of 16x16; give at least 16x24"),
+        ((8, 8), "8x8 has no room for .* window of 16x16; give at least 16x16"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(prefix_pipeline, size, told) -> None:

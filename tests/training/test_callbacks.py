@@ -38,6 +38,7 @@ class Stage(StageTraining):
 def trainer(**metrics: float) -> Any:
     return SimpleNamespace(
         world_size=1, is_global_zero=True, should_stop=False, sanity_checking=False,
+        fit_loop=SimpleNamespace(_can_stop_early=True),
         callback_metrics={name.replace("_", "/"): value for name, value in metrics.items()},
     )  # fmt: skip
 
@@ -197,6 +198,45 @@ def test_the_best_of_the_last_validation_is_remembered(
     assert read_metadata(tmp_path / WEIGHTS)["steps"] == "1"
     assert train(3, 1.0).best == 1.0
     assert read_metadata(tmp_path / WEIGHTS)["steps"] == "3"
+
+
+def test_a_trainer_that_goes_on_is_not_saved_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `min_steps` kept it from stopping, each step was taken for the last."""
+    saved: list[int] = []
+    callback, stage, around = SaveRun(tmp_path, minutes=60), Stage(), trainer()
+    around.save_checkpoint = lambda *_, **__: saved.append(stage.steps_done())
+    monkeypatch.setattr(stage, "step_limit", lambda: None)
+    callback.on_train_start(around, stage)
+    around.should_stop = True
+    for stage.taken in (1, 2, 3):
+        around.fit_loop._can_stop_early = stage.taken == 3
+        callback.after_step(around, stage)
+    assert saved == [3]
+
+
+def test_weights_kept_as_the_last_are_not_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that went on with `best` waited for a loss of before, whose weights were gone."""
+    stage, around = Stage(), trainer()
+    monkeypatch.setattr(stage, "step_limit", lambda: None)
+    around.save_checkpoint = lambda *_, **__: None
+    state: dict[str, Any] = {}
+    for step, keep, loss in ((1, "last", 2.0), (2, "last", 3.0), (3, "best", 2.5)):
+        callback = SaveRun(tmp_path, minutes=60, keep=keep)
+        if state:
+            callback.load_state_dict(state)
+        callback.on_train_start(around, stage)
+        stage.taken, around.should_stop = step, True
+        callback.after_step(around, stage)
+        around.callback_metrics = {MONITOR: loss}
+        callback.on_validation_end(around, stage)
+        state = callback.state_dict()
+    assert read_metadata(tmp_path / WEIGHTS) | {"steps": "3", MONITOR: "2.5"} == read_metadata(
+        tmp_path / WEIGHTS
+    )
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")

@@ -48,13 +48,18 @@ def module(config: dict[str, Any], **options: Any) -> FirstStageTraining:
     return wrap(instantiate_from_config(section), settings=settings, learning_rate=1e-2, **options)
 
 
-def fit(training: FirstStageTraining, loader: DataLoader[Any], **options: Any) -> Watch:
+def fit(
+    training: FirstStageTraining,
+    loader: DataLoader[Any],
+    held_out: DataLoader[Any] | None = None,
+    **options: Any,
+) -> Watch:
     watch = Watch()
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[watch], max_epochs=1, **options,
+        enable_model_summary=False, callbacks=[watch], **{"max_epochs": 1, **options},
     )  # fmt: skip
-    trainer.fit(training, loader)
+    trainer.fit(training, loader, held_out)
     return watch
 
 
@@ -88,6 +93,18 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(still: Tiny) -> None:
     assert len(whole) == len(halves) == 1
     for a, b in zip(whole[0][1], halves[0][1], strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_accumulated_gradients_outlive_a_validation(still: Tiny) -> None:
+    """Three batches an epoch, two a step: the second step begins before a validation."""
+    seen = []
+    for held_out in (None, batches(1, 2)):
+        training = module(still(loss={"disc_start": 100}), accumulate_grad_batches=2)
+        seen.append(fit(training, batches(3, 2), held_out, max_epochs=2).seen)
+    assert len(seen[0]) == len(seen[1]) == 3
+    for (_, expected), (_, found) in zip(*seen, strict=True):
+        for a, b in zip(expected, found, strict=True):
+            assert torch.equal(a, b)
 
 
 def test_gradients_are_clipped_for_each_player(still: Tiny) -> None:

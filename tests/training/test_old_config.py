@@ -183,6 +183,14 @@ def test_other_callbacks_and_loggers_stay() -> None:
     assert config["trainer"]["logger"] == [csv_logger]
 
 
+def test_what_callbacks_watch_has_its_present_name() -> None:
+    """Lightning ended the training at its first validation."""
+    target = "pytorch_lightning.callbacks.EarlyStopping"
+    stopper = {"target": target, "params": {"monitor": "val/rec_loss", "patience": 3}}
+    [section] = modern_config(old(callbacks={"stop": stopper}))["trainer"]["callbacks"]
+    assert section["params"] == {"monitor": "validation/loss", "patience": 3}
+
+
 def test_a_monitored_checkpoint_keeps_the_best_weights() -> None:
     config = old(modelcheckpoint={"params": {"monitor": "val/rec_loss", "save_top_k": 3}})
     assert modern_config(config)["training"]["keep"] == "best"

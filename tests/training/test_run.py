@@ -139,8 +139,19 @@ def test_a_process_from_outside_that_is_told_nothing_says_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 2)
-    with pytest.raises(ConfigError, match=r"process 2 .* set TAMING_RUN"):
+    with pytest.raises(ConfigError, match=r"not the first process .* set TAMING_RUN"):
         new_run_directory("a", tmp_path)
+
+
+def test_a_second_machine_is_not_first_although_its_process_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is a trainer, only the number of the machine says so."""
+    monkeypatch.setenv("NODE_RANK", "1")
+    with pytest.raises(ConfigError, match="set TAMING_RUN"):
+        new_run_directory("a", tmp_path)
+    monkeypatch.setenv("NODE_RANK", "0")
+    assert new_run_directory("a", tmp_path) == tmp_path / "a"
 
 
 def test_the_directory_is_told_while_a_run_lasts(tiny: Tiny, tmp_path: Path) -> None:
@@ -300,6 +311,35 @@ def test_unknown_sections_and_settings_are_named(tiny: Tiny, tmp_path: Path) -> 
         run({**tiny(), "trainr": {}}, tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'warmup_steps'"):
         run(tiny(training={"warmup_step": 3}), tmp_path)
+
+
+def test_a_run_goes_on_under_its_own_name(tiny: Tiny, tmp_path: Path) -> None:
+    """A new name read as a fork, and wrote over the run."""
+    folder = run(tiny({"max_steps": 1}), tmp_path)
+    longer = {"trainer": {"max_steps": 2}}
+    with pytest.raises(ConfigError, match="not as 'other'; leave the name out"):
+        run(longer, tmp_path, resume=folder, name="other")
+    assert run(longer, tmp_path / "elsewhere", resume=folder, dry_run=True) == folder
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"data": None}, "data is None; give a section with a target"),
+        ({"data": {"params": {}}}, r"data is {'params': {}}; give a section with a target"),
+        (
+            {"model": {"target": "taming.first_stage.vqgan.VQModel", "params": [1]}},
+            "model.params is",
+        ),
+        ({"seed": "today"}, "seed is 'today'; give a whole number"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_sections_of_another_form_are_named(
+    tiny: Tiny, tmp_path: Path, section: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        run({**tiny(), **section}, tmp_path)
 
 
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:

@@ -312,3 +312,18 @@ def test_a_first_stage_that_is_nowhere_is_named(quick: Second, tmp_path: Path) -
     config["model"]["params"]["first_stage_config"] = str(tmp_path / "tokenizer")
     with pytest.raises(CheckpointError, match=r"tokenizer is no model"):
         run(config, tmp_path / "runs")
+
+
+def test_null_stands_for_not_given(quick: Second, tmp_path: Path) -> None:
+    """It ended in a traceback, after all pictures had been encoded."""
+    options = {"accumulate_grad_batches": None, "max_epochs": None, "gradient_clip_val": None}
+    folder = run(quick({"max_steps": 2, **options}), tmp_path)
+    assert sorted(history(folder))[-1] <= 2
+    assert (folder / WEIGHTS).is_file()
+
+
+def test_a_condition_of_another_form_is_named(quick: Second, tmp_path: Path) -> None:
+    config = quick({"max_steps": 2})
+    config["model"]["params"]["cond_stage_config"]["depth"] = None
+    with pytest.raises(ConfigError, match=r"cond_stage_config\.depth is None; give a section"):
+        run(config, tmp_path)

@@ -29,6 +29,7 @@ def test_restarts_can_be_ended_and_left_out() -> None:
     assert not TrainingSettings(restart_every=10, restart_until=5).restarts(10)
     assert not TrainingSettings(restart_every=0).restarts(10)
     assert TrainingSettings(restart_every=10).restarts(1000)
+    assert TrainingSettings(restart_every=10, decay="constant", decay_steps=100).restarts(1000)
 
 
 @pytest.mark.parametrize(

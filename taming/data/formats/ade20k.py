@@ -51,12 +51,13 @@ def scene_categories(root: Path) -> dict[str, str]:
 
 
 def read(root: Path, split: str) -> Records:
-    """Records with labels, and the scene as class where `sceneCategories.txt` is there."""
+    """Records with labels and, as class, the scene, as far as the files of them are there."""
     if split == "all":
         parts = [part for part in LISTS if (root / "images" / FOLDERS[part]).is_dir()]
         return joined([read(root, part) for part in parts])
     pictures = listed(root, split)
     scenes = scene_categories(root) if (root / "sceneCategories.txt").is_file() else {}
+    has_labels = (root / "annotations").is_dir()
     names = sorted(set(scenes.values()))
     numbers = {name: number for number, name in enumerate(names)}
     entries = []
@@ -64,5 +65,7 @@ def read(root: Path, split: str) -> Records:
         stem = Path(picture.relative).stem
         scene = scenes.get(stem)
         label = None if scene is None else numbers[scene]
-        entries.append(Record(stem, picture.image, labels=picture.labels, class_label=label))
-    return Records(entries, label_table=ADE20K, class_table=dict(enumerate(names)))
+        labels = picture.labels if has_labels else None
+        entries.append(Record(stem, picture.image, labels=labels, class_label=label))
+    table = ADE20K if has_labels else {}
+    return Records(entries, label_table=table, class_table=dict(enumerate(names)))

@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taming.data.annotations import read_json
-from taming.data.coco_entries import INSTANCES, check_instances, is_bbox, is_category
+from taming.data.coco_entries import (
+    INSTANCES,
+    check_instances,
+    is_bbox,
+    is_category,
+    is_number,
+)
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
 from taming.data.keypoints import People
@@ -70,6 +76,11 @@ def load_image_descriptions(
         lacking += ["id"] * ("id" not in image)
         if lacking:
             raise ValueError(f"{what}: picture {image!r:.80} has no {' and no '.join(lacking)}")
+        sides = image["width"], image["height"]
+        if not all(is_number(side) and side > 0 for side in sides):
+            raise ValueError(
+                f"{what}: picture {image!r:.80} has sides of {sides}; give numbers of pixels"
+            )
     return {
         str(image["id"]): ImageDescription(
             id=image["id"],

@@ -65,12 +65,17 @@ def read(root: Path, split: str) -> Records:
     file = _list(root, split)
     if file is None:
         raise no_pictures(root, split, root / LISTS.get(split, (split,))[0], ORIGIN)
-    entries = listed(file, str(root / "sflckr_images"), str(root / "sflckr_segmentations"))
+    maps = root / "sflckr_segmentations"
+    records = [
+        Record(
+            os.path.splitext(entry.relative)[0],
+            entry.image,
+            labels=entry.labels if maps.is_dir() else None,
+        )
+        for entry in listed(file, str(root / "sflckr_images"), str(maps))
+    ]
     names = {number: name for number, name in COCO_STUFF.items() if number != 255}
-    return Records(
-        [Record(os.path.splitext(e.relative)[0], e.image, labels=e.labels) for e in entries],
-        label_table=names,
-    )
+    return Records(records, label_table=names if maps.is_dir() else {})
 
 
 def _list(root: Path, split: str) -> Path | None:

@@ -20,14 +20,16 @@ def test_a_folder_is_a_class(disk) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("held", ["validation", "val"])
-def test_splits_number_alike(disk, held: str) -> None:
-    folder = disk.class_folders("train", held)
-    (folder / "train/aster").mkdir()
-    Image.new("RGB", (8, 8)).save(folder / "train/aster/0.png")
+@pytest.mark.parametrize(
+    ("learnt", "held"), [("train", "validation"), ("train", "val"), ("Train", "Valid")]
+)
+def test_splits_number_alike(disk, learnt: str, held: str) -> None:
+    folder = disk.class_folders(learnt, held)
+    (folder / learnt / "aster").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / learnt / "aster/0.png")
     train, validation = read(folder, "train"), read(folder, "validation")
     assert train.class_table == validation.class_table == {0: "aster", 1: "daisy", 2: "tulip"}
-    assert {record.name.partition("/")[0] for record in train.entries} == {"train"}
+    assert {record.name.partition("/")[0] for record in train.entries} == {learnt}
     assert {record.name.partition("/")[0] for record in validation.entries} == {held}
     assert len(read(folder, "all").entries) == len(train.entries) + len(validation.entries) == 13
     assert not read(folder, "test").entries
@@ -43,10 +45,26 @@ def test_without_splits_one_in_twenty_is_held_out(disk) -> None:
 
 
 def test_trains_may_be_a_class(tmp_path: Path) -> None:
-    for name in ("car", "train"):
+    for name in ("car", "train", "train/.thumbnails"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
     assert read(tmp_path, "train").class_table == {0: "car", 1: "train"}
+
+
+def test_classes_beside_splits_are_an_error_that_names_them(disk) -> None:
+    folder = disk.class_folders("train", "test")
+    (folder / "notes").mkdir()  # without pictures
+    assert len(read(folder, "train").entries) == 6
+    (folder / "roses").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "roses/0.png")
+    with pytest.raises(ValueError, match=r"pictures in roses/ beside it; keep nothing but splits"):
+        read(folder, "train")
+
+
+def test_a_paired_set_is_told_from_classes(disk) -> None:
+    with pytest.raises(ValueError, match=r"class_labels\.json, or give .*images as the path"):
+        read(disk.class_folders("images"), "train")
+    assert read(disk.class_folders("images") / "images", "all").class_table[1] == "tulip"
 
 
 def test_pictures_without_folders_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -123,6 +123,26 @@ def test_an_unknown_format_names_the_nearest(disk) -> None:
         open_set(disk.root, format="cocoa")
 
 
+@pytest.mark.parametrize(
+    ("format", "folder"),
+    [("ade20k", "ade20k_root/annotations"), ("sflckr", "sflckr_segmentations")],
+)
+def test_absent_maps_are_absent(disk, format: str, folder: str) -> None:
+    """The first sample ended the training, and the log had counted maps."""
+    root = folder_of(disk, format)
+    shutil.rmtree(disk.root / folder)
+    data = FormatSet(root, "train", 16, format=format)
+    assert "labels" not in data.annotated()
+    assert "labels" not in data[0]
+
+
+def test_boxes_of_pictures_that_are_not_there_are_left_out(disk, caplog) -> None:
+    (disk.open_images("train") / "train/00000000000000aa.jpg").unlink()
+    data = FormatSet(disk.root / "open_images", "train", 16, format="open_images")
+    assert data.names == ["00000000000000ab"]
+    assert "1 of 2 pictures with boxes are not in" in caplog.text
+
+
 def test_splits_are_joined(disk) -> None:
     folder = folder_of(disk, "imagenet")
     each = [len(FormatSet(folder, split, format="imagenet")) for split in ("train", "all")]
