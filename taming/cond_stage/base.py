@@ -275,9 +275,9 @@ def _features(
             f"'{condition.name}' gives features {tuple(features.shape[1:])}, the latent grid wants "
             f"{tuple(absent.shape[1:])}; resize the value to the picture"
         )
-    there = absent.clone()
-    there[rows] = features.to(absent.dtype)  # older PyTorch has no index_copy on Apple's cards
-    return there
+    filled = absent.clone()
+    filled[rows] = features.to(absent.dtype)  # older PyTorch has no index_copy on Apple's cards
+    return filled
 
 
 def _check_names(
