@@ -70,13 +70,14 @@ class ProgressLines:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.total: int | None = None
+        self.done: int | None = None
 
     def update(self, done: int, total: int) -> None:
         """Tell how far the work is, unless that was told, or the work began, a moment ago."""
         now = time.monotonic()
-        if total != self.total:  # other work; what of it was there before, took no time
-            self.total, self.since = total, (now, done)
+        if self.done is None or done < self.done:  # it begins; what was there before, took no time
+            self.since = now, done
+        self.done = done
         told, before = self.since
         if done <= before or now - told < SECONDS_A_LINE:
             return

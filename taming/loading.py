@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from taming.checkpoint import FIRST_STAGE, load_weights, read_state_dict
 from taming.config import ConfigError, get_model_class, instantiate_model, load_config, plain
+from taming.data.image_list import pair
 from taming.finding import (
     CONFIG,
     STAGES,
@@ -65,18 +67,25 @@ def load(
     found = find(what, config)
     model = lighten(load_model(found), precision, chosen)
     if isinstance(model, Net2NetTransformer):
-        sizes = trained_sizes(plain(load_config(found.config)))
+        sizes = trained_sizes(load_config(found.config))
         return PrefixPipeline(model, name=found.name, sizes=sizes, precision=precision)
     return Pipeline(model, name=found.name, precision=precision)
 
 
 def trained_sizes(config: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """H x W of the pictures that a run's config trained on, where its data section says so."""
-    params = (config.get("data") or {}).get("params") or {}
-    default, sets = params.get("size"), params.get("sets") or [{}]
-    given = [each.get("size") or default if isinstance(each, Mapping) else default for each in sets]
-    sizes = [(size, size) if isinstance(size, int) else tuple(size) for size in given if size]
-    return list(dict.fromkeys((int(height), int(width)) for height, width in sizes))
+    """H x W of the pictures that a run's config trained on, where its data section says so.
+
+    Nothing else of that section is looked at: it may name what is not here.
+    """
+    try:
+        default = config["data"]["params"].get("size")
+        sets = config["data"]["params"].get("sets") or [{}]
+        own = [each.get("size") if hasattr(each, "get") else None for each in sets]
+        given = [plain(default if size is None else size) for size in own]
+        sizes = [pair(size) for size in given if not isinstance(size, str)]
+    except (AttributeError, KeyError, TypeError, ValueError, OmegaConfBaseException):
+        return []  # the section of a data module of another kind
+    return list(dict.fromkeys(sizes))
 
 
 def usable_device(name: str) -> str:

@@ -254,10 +254,10 @@ class Pipeline(Painter):
 
         def decoder_at(place: Window) -> Decoder:
             inside, there = self._within(stacked, place, grid)
-            own = branches
-            if any(inside[name] is not value for name, value in stacked.items()):
-                own, _ = model.branches(inside, count, grid, guidance, there)
-            return Decoder(model.transformer, _crop(own, place), scales, guides)
+            if all(inside[name] is value for name, value in stacked.items()):
+                return Decoder(model.transformer, _crop(branches, place), scales, guides)
+            own, _ = model.branches(inside, count, grid, guidance, there)
+            return Decoder(model.transformer, _crop(own, place), scales)
 
         return sample_windows(
             decoder_at,

@@ -24,7 +24,13 @@ from torch import Tensor
 from taming.cond_stage import published
 from taming.cond_stage.known import read_known
 from taming.cond_stage.scenes import draw_scene, read_scenes, tokens_of
-from taming.cond_stage.sizes import fitting_size, fitting_window, nearest_window, whole_grid
+from taming.cond_stage.sizes import (
+    fitting_size,
+    fitting_window,
+    nearest_window,
+    stretch,
+    whole_grid,
+)
 from taming.cond_stage.sources import to_pixels, whole
 from taming.data.published_batch import one_plane_each
 from taming.painting import (
@@ -61,9 +67,8 @@ class PrefixPipeline(Painter):
         super().__init__(model, model.first_stage_model, name, precision)
         side = self.first_stage.config.resolution
         self.sizes = [as_size(size) for size in sizes] or [(side, side)]
-        # A first stage may name a resolution that it was never trained at.
-        cells = (side // self.first_stage.downsample_factor) ** 2
-        self.is_size_known = bool(sizes) or cells <= model.transformer.config.block_size
+        # The resolution of a first stage may be one that it was never trained at.
+        self.is_size_known = bool(sizes)
         self._prepared: tuple[list[Any], PreparedGPT] | None = None  # of a version of the weights
 
     @property
@@ -145,7 +150,7 @@ class PrefixPipeline(Painter):
         factor = self.first_stage.downsample_factor
         grids = [(height // factor, width // factor) for height, width in self.sizes]
         if self.is_size_known:  # positions are places in the sequences that were learned
-            return nearest_window(grid, grids)
+            return grid if grid in grids else nearest_window(grid, grids)
         return fitting_window(grid, grids)
 
     def _read(
@@ -172,9 +177,22 @@ class PrefixPipeline(Painter):
             shapes = [shape_of(given[name]) for name in self._maps() if name in given]
             factor = self.first_stage.downsample_factor
             found = next((shape for shape in shapes if shape is not None), None)
-            shape = self.sizes[0] if found is None else fitting_size(found, self.sizes, factor)
+            shape = (
+                self.sizes[0]
+                if found is None
+                else self._roomy(fitting_size(found, self.sizes, factor))
+            )
         self.grid(shape)  # refuses a size that does not fit
         return {name: self._read_one(name, source, shape) for name, source in given.items()}, shape
+
+    def _roomy(self, size: Size) -> Size:
+        """A size to paint a map in; the trained one nearest in shape where a window has no room."""
+        factor = self.first_stage.downsample_factor
+        grid = (size[0] // factor, size[1] // factor)
+        window = self._window(grid)
+        if grid[0] >= window[0] and grid[1] >= window[1]:
+            return size
+        return min(self.sizes, key=lambda trained: stretch(trained, size))
 
     def _maps(self) -> list[str]:
         """Conditions whose shape is the picture's."""

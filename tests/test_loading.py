@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import taming
 from taming.checkpoint import CheckpointError, save_weights
@@ -246,8 +247,12 @@ def test_a_pipeline_knows_the_precision_it_was_loaded_in(folder: Path) -> None:
         ),
         ({"sets": [{"path": "a", "size": 32}, {"path": "b", "size": 32}]}, [(32, 32)]),
         ({"train": {"target": "x"}}, []),
+        ({"size": [3, 64, 64]}, []),
+        ({"size": "64"}, []),
+        ({"sets": [{"path": "${oc.env:NOT_SET_ANYWHERE}/a", "size": 32}]}, [(32, 32)]),
     ],
 )
 def test_sizes_trained_on_are_those_of_the_data(params: dict, sizes: list) -> None:
-    assert trained_sizes({"data": {"params": params}}) == sizes
+    config: Any = OmegaConf.create({"data": {"params": params}})
+    assert trained_sizes(config) == sizes
     assert trained_sizes({}) == []

@@ -26,8 +26,8 @@ ANNOTATORS: Mapping[str, Callable[..., Annotator]] = {
     "labels": LabelAnnotator,
     "pose": PoseAnnotator,
 }
-SECONDS_A_TABLE = 30.0  # what is lost, at most, when a pass is killed
-SHARE_OF_SAVING = 0.1  # of the time: a table grows, and is written as a whole
+# A table is written as a whole: every so often, and in a share of the time where that takes long
+SECONDS_A_TABLE, SHARE_OF_SAVING = 30.0, 0.1
 
 
 def annotate(

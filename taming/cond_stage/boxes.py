@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 OCTAVES = 6  # of the waves: the finest tells apart 1/64 of the picture
-LEAST_SIDE = 0.01  # of a part, of what is seen of a box in it
+LEAST_AREA = 1e-4  # of a part, of what is seen of a box in it: about a pixel
 FORM = '[{"category": "tree", "bbox": [x, y, width, height]}, ...], parts of the picture, 0..1'
 
 
@@ -115,12 +115,15 @@ class Boxes(PrefixCondition):
         return value
 
     def within(self, values: Tensor, part: Part) -> tuple[Tensor, Tensor | None]:
-        """Boxes cut by the part, in its own measure, the largest first, as crops have them."""
+        """The boxes cut by the part, in its own measure, the largest first, as crops have them.
+
+        They are those of the whole picture: its largest.
+        """
         low = values.new_tensor([part.left, part.top, part.left, part.top])
         extent = values.new_tensor([part.right - part.left, part.bottom - part.top])
         corners = ((values[..., :4] - low) / extent.repeat(2)).clamp(0, 1)  # (B, N, 4)
         sides = corners[..., 2:] - corners[..., :2]
-        is_seen = (values[..., 4] >= 0) & (sides > LEAST_SIDE).all(dim=-1)
+        is_seen = (values[..., 4] >= 0) & (sides.prod(dim=-1) > LEAST_AREA)
         area = torch.where(is_seen, sides.prod(dim=-1), -1.0)
         order = area.argsort(dim=-1, descending=True, stable=True)[..., None]
         cut = torch.cat([corners, values[..., 4:]], dim=-1)

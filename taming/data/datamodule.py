@@ -185,16 +185,17 @@ class ImageData(ResumableData):
             for entry in self.sets:
                 if entry.validation_split is None:
                     continue
+                try:
+                    parts.append(self._open(entry, entry.validation_split, random=False))
+                except NoPictures as error:
+                    logger.info("no validation on this set: %s", error)
+                    continue
                 if _overlap(entry.split, entry.validation_split):
                     logger.warning(
                         "set %s: split '%s' is trained on, '%s' of it is looked at for validation, "
                         "which then tells nothing of new pictures; set validation_split to null",
                         entry.path, entry.split, entry.validation_split,
                     )  # fmt: skip
-                try:
-                    parts.append(self._open(entry, entry.validation_split, random=False))
-                except NoPictures as error:
-                    logger.info("no validation on this set: %s", error)
             if parts:
                 try:
                     names = (self.label_names, self.class_names, self.box_names)

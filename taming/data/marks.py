@@ -26,9 +26,10 @@ def mark_of(part: ImageList) -> str:
     files = [path for path in root.glob("*.json") if path.name != "report.json"]
     if not are_rendered:
         found = [path for folder in MAPS for path in (root / folder).rglob("*")]
-        files += [path for path in found if not _is_of_the_system(path.relative_to(root))]
+        files += found
         for path in part.paths:
             told.update(_bytes(f"{_size(path)}\n"))
+    files = [path for path in files if not _is_of_the_system(path.relative_to(root))]
     for path in sorted(path for path in files if path.is_file()):
         size = "" if are_rendered else f" {_size(path)}"
         told.update(_bytes(f"{path.relative_to(root).as_posix()}{size}\n"))

@@ -166,7 +166,7 @@ def enlarging(subject: Subject, held: HeldOut) -> Answer:
     answers = Answers(subject, held)
     factors = superresolution.factors_of(subject.conditions["lowres"])
     answers.notes += [
-        f"x{factor} is not asked for on {held.name}: this model does not enlarge by so much"
+        f"x{factor} is not asked for on {held.name}: this model does not enlarge by that"
         for factor in superresolution.FACTORS
         if factor not in factors
     ]

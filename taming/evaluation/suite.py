@@ -26,7 +26,6 @@ import torch
 from taming.config import load_config, plain
 from taming.data.marks import mark_of
 from taming.data.paired_folder import open_set
-from taming.data.pictures import NoPictures
 from taming.data.roots import VARIABLE
 from taming.evaluation.album import Album
 from taming.evaluation.figures import draw_curves
@@ -110,7 +109,10 @@ def evaluate(
     }
     decided = {
         **settings,
-        "data": {held.name: [*marks_of(held), asdict(held.entry)] for held in sets},
+        "data": {
+            held.name: [*marks_of(held, bool(conditions_of(painter))), asdict(held.entry)]
+            for held in sets
+        },
         "judges": None if judges is None else str(judges),
     }
     album = Album(out / "work", decided)
@@ -139,13 +141,19 @@ def evaluate(
     return report
 
 
-def marks_of(held: HeldOut) -> list[str]:
-    """Of what is asked, and of what judges learn from, where there is something."""
-    try:
-        learnt = open_set(held.path, held.entry.split, format=held.entry.format)
-    except NoPictures:
-        return [mark_of(held.part)]
-    return [mark_of(held.part), mark_of(learnt)]
+def marks_of(held: HeldOut, has_judges: bool) -> list[str]:
+    """Of what is asked, and of what judges learn from, where they can learn."""
+    marks = [mark_of(held.part)]
+    if has_judges:
+        entry = held.entry
+        try:
+            learnt = open_set(
+                held.path, entry.split, format=entry.format, annotations=entry.annotations
+            )
+        except ValueError:  # which the judges will say
+            return marks
+        marks.append(mark_of(learnt))
+    return marks
 
 
 def entries_of(

@@ -150,7 +150,7 @@ class SaveRun(StageCallback):
         self.folder, self.seconds, self.keep = folder, 60 * minutes, keep
         self.saved_at, self.saved_step = time.monotonic(), -1
         self.best: float | None = None
-        self.asked = False
+        self.asked = self.was_to_stop = False
         self._before: tuple[int, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -180,7 +180,9 @@ class SaveRun(StageCallback):
 
     def after_step(self, trainer: pl.Trainer, module: StageTraining) -> None:
         limit = module.step_limit()
-        ends = trainer.should_stop and can_stop(trainer)
+        # Asked to stop, it saves at once, though the trainer may have steps to make before it can.
+        ends = trainer.should_stop and (can_stop(trainer) or not self.was_to_stop)
+        self.was_to_stop = trainer.should_stop
         is_last = ends or (limit is not None and module.steps_done() >= limit)
         is_due = self.asked or time.monotonic() - self.saved_at >= self.seconds
         if is_last or agreed(trainer, is_due):

@@ -59,8 +59,8 @@ def check_object(section: Any, where: str) -> None:
     """ConfigError where a section is not one of an object: a target, with its params or without."""
     if not isinstance(section, Mapping) or not isinstance(section.get("target"), str):
         raise ConfigError(
-            f"{where} is {plain(section)!r:.60}; give a section with a target, such as "
-            "{target: taming.first_stage.vqgan.VQModel, params: {...}}"
+            f"{where} is {plain(section)!r:.60}; give a section with a target, the path of "
+            "a class, and params"
         )
     if not isinstance(section.get("params") or {}, Mapping):
         raise ConfigError(f"{where}.params is {section['params']!r:.60}; give a section of them")

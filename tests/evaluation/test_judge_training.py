@@ -263,4 +263,5 @@ def test_what_file_managers_leave_is_no_annotation(blocks: Path, tmp_path: Path,
     mark = mark_of(PairedFolder(root, "train", SIZE))
     (root / "labels" / name).parent.mkdir(exist_ok=True)
     (root / "labels" / name).write_bytes(b"seen")
+    (root / "._keypoints.json").write_bytes(b"seen")
     assert mark_of(PairedFolder(root, "train", SIZE)) == mark

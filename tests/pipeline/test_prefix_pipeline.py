@@ -152,12 +152,19 @@ def test_a_map_scaled_down_before_it_is_encoded_is_cut_before(prefix_pipeline, m
     [
         ((16, 22), r"no multiple of 4.*size=\(16, 24\).*--size 16x24"),
         ((8, 24), "8x24 has no room for .* window of 16x16; give at least 16x24"),
-        ((8, 8), "8x8 has no room for .* window of 16x16; give at least 16x16"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(prefix_pipeline, size, told) -> None:
     with pytest.raises(ValueError, match=told):
         prefix_pipeline("none").paint(size=size)
+
+
+def test_what_is_smaller_than_was_trained_is_refused_where_that_is_known(prefix_pipeline) -> None:
+    """Every place of the sequence would mean another one."""
+    pipeline = PrefixPipeline(prefix_pipeline("none").model, sizes=[(8, 8), (16, 16)])
+    assert pipeline.paint()[0].size == (8, 8)
+    with pytest.raises(ValueError, match=r"8x4 has no room for .* window"):
+        pipeline.paint(size=(8, 4))
 
 
 def test_a_wide_map_is_painted_wide(prefix_pipeline) -> None:

@@ -210,10 +210,10 @@ def test_a_trainer_that_goes_on_is_not_saved_at_every_step(
     monkeypatch.setattr(stage, "step_limit", lambda: None)
     callback.on_train_start(around, stage)
     around.should_stop = True
-    for stage.taken in (1, 2, 3):
-        around.fit_loop._can_stop_early = stage.taken == 3
+    for stage.taken in (1, 2, 3, 4):
+        around.fit_loop._can_stop_early = stage.taken == 4
         callback.after_step(around, stage)
-    assert saved == [3]
+    assert saved == [1, 4]
 
 
 def test_weights_kept_as_the_last_are_not_the_best(

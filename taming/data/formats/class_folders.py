@@ -16,9 +16,9 @@ from taming.data.image_list import split_by_name
 from taming.data.pictures import find_pictures, read_image
 
 SPLITS = {
-    "train": "train",
+    "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation",
-    "test": "test",
+    "test": "test", "testing": "test",
 }  # fmt: skip
 ORIGIN = "sort pictures into a folder for each class, such as tulip/0001.jpg"
 
@@ -60,8 +60,14 @@ def split_folders(root: Path) -> dict[str, list[Path]]:
     for folder in inside:
         if (part := SPLITS.get(folder.name.casefold())) is not None:
             homes.setdefault(part, []).append(folder)
-    if not any(True for home in homes.get("train", ()) for _ in _folders(home)):
+    deep = {part for part in homes for home in homes[part] for _ in _folders(home)}
+    if not deep:
         return {}  # "train" may be the class of trains
+    if "train" not in deep:
+        raise ValueError(
+            f"{root} has folders in {homes[min(deep)][0].name}/, and none in train/: classes are "
+            "looked for there; name the split so, or keep nothing but classes"
+        )
     named = [home for part in homes.values() for home in part]
     strangers = [folder for folder in inside if folder not in named and find_pictures(folder)]
     if strangers:

@@ -21,7 +21,8 @@ def test_a_folder_is_a_class(disk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("learnt", "held"), [("train", "validation"), ("train", "val"), ("Train", "Valid")]
+    ("learnt", "held"),
+    [("train", "validation"), ("train", "val"), ("Train", "Valid"), ("training", "validation")],
 )
 def test_splits_number_alike(disk, learnt: str, held: str) -> None:
     folder = disk.class_folders(learnt, held)
@@ -59,6 +60,11 @@ def test_classes_beside_splits_are_an_error_that_names_them(disk) -> None:
     Image.new("RGB", (8, 8)).save(folder / "roses/0.png")
     with pytest.raises(ValueError, match=r"pictures in roses/ beside it; keep nothing but splits"):
         read(folder, "train")
+
+
+def test_splits_without_one_to_train_on_are_no_classes(disk) -> None:
+    with pytest.raises(ValueError, match=r"has folders in test/, and none in train/"):
+        read(disk.class_folders("val", "test"), "train")
 
 
 def test_a_paired_set_is_told_from_classes(disk) -> None:
