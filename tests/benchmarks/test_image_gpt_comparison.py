@@ -84,7 +84,7 @@ def test_too_few_pictures_are_an_error(folder: Path, tmp_path: Path) -> None:
         picture(0, 64).save(root / "images" / f"{name}.png")
     split = {"train": ["00"], "validation": ["01", "02"]}
     (root / "split.json").write_text(json.dumps(split))
-    with pytest.raises(ValueError, match="holds out 2 pictures, at least 4"):
+    with pytest.raises(ValueError, match="holds out 2 pictures, at least 5"):
         image_gpt_pictures.ask(root, 64, count=2, seed=0)
 
 
