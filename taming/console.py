@@ -70,12 +70,13 @@ class ProgressLines:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.done: int | None = None
+        self.since = (time.monotonic(), sys.maxsize)  # when, and how much was done
+        self.done = sys.maxsize
 
     def update(self, done: int, total: int) -> None:
         """Tell how far the work is, unless that was told, or the work began, a moment ago."""
         now = time.monotonic()
-        if self.done is None or done < self.done:  # it begins; what was there before, took no time
+        if done < self.done:  # it begins; what was there before, took no time
             self.since = now, done
         self.done = done
         told, before = self.since

@@ -67,8 +67,9 @@ class PrefixPipeline(Painter):
         super().__init__(model, model.first_stage_model, name, precision)
         side = self.first_stage.config.resolution
         self.sizes = [as_size(size) for size in sizes] or [(side, side)]
-        # The resolution of a first stage may be one that it was never trained at.
-        self.is_size_known = bool(sizes)
+        # Positions are places in the sequences that were learned. But the resolution of a first
+        # stage may be one that it was never trained at.
+        self.window_rule = nearest_window if sizes else fitting_window
         self._prepared: tuple[list[Any], PreparedGPT] | None = None  # of a version of the weights
 
     @property
@@ -136,22 +137,24 @@ class PrefixPipeline(Painter):
 
     def grid(self, size: Size) -> Size:
         factor = self.first_stage.downsample_factor
-        height, width = whole_grid(size, factor)
-        window = self._window((height, width))
-        if height < window[0] or width < window[1]:
+        grid = whole_grid(size, factor)
+        if not self._has_room(grid):
+            window = self._window(grid)
             fits = [max(side, least * factor) for side, least in zip(size, window, strict=True)]
             raise ValueError(
                 f"size {size[0]}x{size[1]} has no room for this model's window of "
                 f"{window[0] * factor}x{window[1] * factor}; give at least {fits[0]}x{fits[1]}"
             )
-        return height, width
+        return grid
 
     def _window(self, grid: Size) -> Size:
         factor = self.first_stage.downsample_factor
         grids = [(height // factor, width // factor) for height, width in self.sizes]
-        if self.is_size_known:  # positions are places in the sequences that were learned
-            return grid if grid in grids else nearest_window(grid, grids)
-        return fitting_window(grid, grids)
+        return self.window_rule(grid, grids)
+
+    def _has_room(self, grid: Size) -> bool:
+        window = self._window(grid)
+        return grid[0] >= window[0] and grid[1] >= window[1]
 
     def _read(
         self, conditions: Mapping[str, Any], size: Size | int | None
@@ -177,22 +180,11 @@ class PrefixPipeline(Painter):
             shapes = [shape_of(given[name]) for name in self._maps() if name in given]
             factor = self.first_stage.downsample_factor
             found = next((shape for shape in shapes if shape is not None), None)
-            shape = (
-                self.sizes[0]
-                if found is None
-                else self._roomy(fitting_size(found, self.sizes, factor))
-            )
+            shape = self.sizes[0] if found is None else fitting_size(found, self.sizes, factor)
+            if not self._has_room(whole_grid(shape, factor)):
+                shape = min(self.sizes, key=lambda size: stretch(size, shape))
         self.grid(shape)  # refuses a size that does not fit
         return {name: self._read_one(name, source, shape) for name, source in given.items()}, shape
-
-    def _roomy(self, size: Size) -> Size:
-        """A size to paint a map in; the trained one nearest in shape where a window has no room."""
-        factor = self.first_stage.downsample_factor
-        grid = (size[0] // factor, size[1] // factor)
-        window = self._window(grid)
-        if grid[0] >= window[0] and grid[1] >= window[1]:
-            return size
-        return min(self.sizes, key=lambda trained: stretch(trained, size))
 
     def _maps(self) -> list[str]:
         """Conditions whose shape is the picture's."""

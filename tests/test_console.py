@@ -8,36 +8,32 @@ from taming import console
 from taming.console import progress_bar
 
 
+@pytest.mark.parametrize(
+    ("calls", "lines"),
+    [
+        (  # seconds, done, in all; 400 were there before
+            [(1, 400, 2000), (30, 450, 2000), (61, 520, 2000), (70, 530, 2000), (121, 1720, 2000)],
+            [
+                "encoding: 520 of 2,000, 2 a second, 0:12:20 left",
+                "encoding: 1,720 of 2,000, 20 a second, 0:00:14 left",
+            ],
+        ),
+        (  # other work has a rate of its own
+            [(0, 1, 900), (50, 900, 900), (60, 1, 50), (120, 7, 50)],
+            ["encoding: 7 of 50, 0.1 a second, 0:07:10 left"],
+        ),
+    ],
+)
 def test_a_log_gets_a_line_a_minute(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls, lines
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     with progress_bar("encoding") as progress:
-        for seconds, done in ((1.0, 400), (30.0, 450), (61.0, 520), (70.0, 530), (121.0, 1720)):
-            clock[0] = seconds
-            progress(done, 2000)
-    assert capsys.readouterr().err.splitlines() == [
-        "encoding: 520 of 2,000, 2 a second, 0:12:20 left",  # 400 were there before
-        "encoding: 1,720 of 2,000, 20 a second, 0:00:14 left",
-    ]
-
-
-def test_other_work_has_a_rate_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
-    with progress_bar("encoding") as progress:
-        for seconds, done, total in (
-            (0.0, 1, 900),
-            (50.0, 900, 900),
-            (60.0, 1, 50),
-            (120.0, 7, 50),
-        ):
-            clock[0] = seconds
+        for seconds, done, total in calls:
+            clock[0] = float(seconds)
             progress(done, total)
-    assert capsys.readouterr().err == "encoding: 7 of 50, 0.1 a second, 0:07:10 left\n"
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_short_work_leaves_no_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,10 +27,9 @@ from taming.data.annotations import (
     read_labels,
     table_of,
 )
-from taming.data.batch import VOID
+from taming.data.batch import VOID, VOID_16
 from taming.data.pictures import upright
 
-VOID_16 = 65535  # of 16-bit pictures, as VOID of all
 CHANNELS = 16  # of the vector that stands for a label
 NO_COLOURS = np.zeros((0, 3), dtype=np.uint8)
 

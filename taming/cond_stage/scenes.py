@@ -31,9 +31,9 @@ from taming.data.coco_entries import (
     INSTANCES,
     check_instances,
     entries_of,
+    has_sides,
     is_bbox,
     is_id,
-    is_number,
 )
 from taming.data.formats.coco import (
     load_annotations,
@@ -186,9 +186,7 @@ def _is_box(entry: Mapping[str, Any]) -> bool:
 
 
 def _is_picture(entry: Mapping[str, Any]) -> bool:
-    sides = [entry.get(side, 0) for side in ("width", "height")]
-    is_named = is_id(entry.get("id")) and _is_word(entry.get("file_name"))
-    return is_named and all(is_number(side) and side > 0 for side in sides)
+    return is_id(entry.get("id")) and _is_word(entry.get("file_name")) and has_sides(entry)
 
 
 def _is_object(entry: Mapping[str, Any]) -> bool:

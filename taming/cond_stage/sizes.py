@@ -28,17 +28,19 @@ def whole_grid(size: Size, factor: int) -> Size:
 
 
 def fitting_window(grid: Size, trained: Sequence[Size]) -> Size:
-    """The grid to paint this one in: its own where it fits a trained one, else the nearest of them.
-
-    The largest of equal shapes sees most of the picture at once.
-    """
+    """The grid to paint this one in: its own where it fits a trained one, else the nearest."""
     if any(grid[0] <= each[0] and grid[1] <= each[1] for each in trained):
         return grid
     return nearest_window(grid, trained)
 
 
 def nearest_window(grid: Size, trained: Sequence[Size]) -> Size:
-    """The trained grid that is nearest in shape; of equal shapes the largest."""
+    """The grid itself if it was trained, else the one that is nearest in shape.
+
+    Of equal shapes the largest, which sees most of the picture at once.
+    """
+    if grid in trained:
+        return grid
     return min(trained, key=lambda each: (stretch(each, grid), -each[0] * each[1]))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 VOID = 255  # label id of a pixel nobody has labelled
+VOID_16 = 65535  # the same in files and arrays of 16 bits
 NO_CLASS = -1  # fills class_label in a batch
 NO_BOX = -1.0  # fills boxes in a batch, category and corners alike
 

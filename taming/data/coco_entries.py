@@ -47,6 +47,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 
 
+def has_sides(picture: Mapping[str, Any]) -> bool:
+    """Whether its width and height are numbers above 0."""
+    sides = [picture.get(side, 0) for side in ("width", "height")]
+    return all(is_number(side) and side > 0 for side in sides)
+
+
 def check_instances(
     entries: Mapping[str, Any],
     what: str | Path,  # the file's name

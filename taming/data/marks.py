@@ -25,8 +25,7 @@ def mark_of(part: ImageList) -> str:
     # A report may lie in the folder of the set; it says nothing of the pictures.
     files = [path for path in root.glob("*.json") if path.name != "report.json"]
     if not are_rendered:
-        found = [path for folder in MAPS for path in (root / folder).rglob("*")]
-        files += found
+        files += [path for folder in MAPS for path in (root / folder).rglob("*")]
         for path in part.paths:
             told.update(_bytes(f"{_size(path)}\n"))
     files = [path for path in files if not _is_of_the_system(path.relative_to(root))]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from taming.data.batch import VOID
+from taming.data.batch import VOID, VOID_16
 
 VOID_NAMES = frozenset(
     ("void", "unlabelled", "unlabeled", "unannotated", "unused", "unknown", "ignore", "ignored")
@@ -79,7 +79,7 @@ def lookup_table(
         )
     position = {normalised(name): index for index, name in enumerate(vocabulary)}
     table = np.full(1 << 16, -1, dtype=np.int16)
-    table[[255, 65535]] = VOID
+    table[[VOID, VOID_16]] = VOID
     absent = []
     for index, name in own.items():
         if is_void(name, ignore):

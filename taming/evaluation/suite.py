@@ -143,17 +143,14 @@ def evaluate(
 
 def marks_of(held: HeldOut, has_judges: bool) -> list[str]:
     """Of what is asked, and of what judges learn from, where they can learn."""
-    marks = [mark_of(held.part)]
-    if has_judges:
-        entry = held.entry
-        try:
-            learnt = open_set(
-                held.path, entry.split, format=entry.format, annotations=entry.annotations
-            )
-        except ValueError:  # which the judges will say
-            return marks
-        marks.append(mark_of(learnt))
-    return marks
+    asked, entry = mark_of(held.part), held.entry
+    if not has_judges:
+        return [asked]
+    options = {"format": entry.format, "annotations": entry.annotations}
+    try:
+        return [asked, mark_of(open_set(held.path, entry.split, **options))]
+    except ValueError:  # which the judges will say
+        return [asked]
 
 
 def entries_of(

@@ -152,26 +152,16 @@ def test_scenes_that_are_added_take_their_time_too(
     assert 0.2 <= taken[0] < taken[1] == taken[2]
 
 
+@pytest.mark.parametrize("before", [None, "other settings"])
 def test_a_training_that_was_stopped_is_not_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
-    """The demo went on with what little it had learned, and kept that for good."""
+    """What little it had learned was kept for good, also in the place of what had been finished."""
     monkeypatch.setattr("taming.training.run.train", lambda config, runs: runs)
     monkeypatch.setattr("taming.training.callbacks.was_stopped", lambda run: True)
     demo = Demo(tmp_path, PLAN, QUIET)
-    with pytest.raises(KeyboardInterrupt):
-        demo._train("painter", "Second stage", {"name": "demo"}, "before")
-    assert Journal(tmp_path / JOURNAL).entries == {}
-
-
-def test_what_is_begun_anew_is_not_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Weights of other settings, stopped halfway, stood for those that had been finished."""
-    monkeypatch.setattr("taming.training.run.train", lambda config, runs: runs)
-    monkeypatch.setattr("taming.training.callbacks.was_stopped", lambda run: True)
-    demo = Demo(tmp_path, PLAN, QUIET)
-    demo.journal.finish("painter", "other settings", 12.0)
+    if before is not None:
+        demo.journal.finish("painter", before, 12.0)
     with pytest.raises(KeyboardInterrupt):
         demo._train("painter", "Second stage", {"name": "demo"}, "before")
     assert Journal(tmp_path / JOURNAL).entries == {}

@@ -21,9 +21,9 @@ from taming.data.annotations import read_json
 from taming.data.coco_entries import (
     INSTANCES,
     check_instances,
+    has_sides,
     is_bbox,
     is_category,
-    is_number,
 )
 from taming.data.formats.names import COCO_STUFF
 from taming.data.formats.records import Record, Records, joined, no_pictures
@@ -76,11 +76,8 @@ def load_image_descriptions(
         lacking += ["id"] * ("id" not in image)
         if lacking:
             raise ValueError(f"{what}: picture {image!r:.80} has no {' and no '.join(lacking)}")
-        sides = image["width"], image["height"]
-        if not all(is_number(side) and side > 0 for side in sides):
-            raise ValueError(
-                f"{what}: picture {image!r:.80} has sides of {sides}; give numbers of pixels"
-            )
+        if not has_sides(image):
+            raise ValueError(f"{what}: picture {image!r:.80} has sides that are no numbers above 0")
     return {
         str(image["id"]): ImageDescription(
             id=image["id"],
