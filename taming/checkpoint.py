@@ -47,6 +47,7 @@ DTYPES = {  # as safetensors names them
 # Entries that a file may hold and a model may lack, or the other way round, at any depth.
 OPTIONAL_KEYS = re.compile(r"(^|\.)(attn\.mask|colorize|quantize\.used)$")
 FIRST_STAGE = "first_stage_model."  # begins the names of a second stage's first
+DECODING = ("decoder.", "post_quant_conv.")  # parts of a first stage that make no codes
 LOSS_KEYS = re.compile(r"(^|\.)loss\.")
 SHOWN = 12  # keys listed in an error message
 

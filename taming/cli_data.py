@@ -65,18 +65,26 @@ def convert(
         bool, Option("--keep-losses", help="With the discriminator, to go on training.")
     ] = False,
     half: Annotated[bool, Option("--half", help="Weights in 16 bits: half the size.")] = False,
+    first_stage: Annotated[
+        str | None,
+        Option(
+            help="A first stage of the same codes, in place of the one within: a better decoder."
+        ),
+    ] = None,
 ) -> None:
     """Makes config.yaml and weights.safetensors of a checkpoint, running no code from it.
 
     \b
-    Example: a published model, and its first stage alone.
+    Example: a published model, its first stage alone, and a run with a decoder trained further.
       taming convert logs/2020-11-20T12-54-32_drin converted/drin
       taming convert last.ckpt converted/f16 --config project.yaml --part first_stage
+      taming convert runs/mine sharper --first-stage runs/mine_decoder
     """
     from taming.convert import convert as convert_model
 
     with progress_bar("writing MB") as progress:
-        print(convert_model(source, out, config, part, keep_losses, half, progress))
+        made = convert_model(source, out, config, part, keep_losses, half, first_stage, progress)
+        print(made)
 
 
 @app.command()

@@ -4,7 +4,8 @@
 
 Targets are written as they are called today, losses and what only training needs are left out, and
 the result is read back before it gets its name. A part of a transformer's checkpoint becomes a
-folder of its own in the same way. Knows nothing of what a model computes.
+folder of its own in the same way; a first stage whose decoder has learned on takes the place of the
+one within. Knows nothing of what a model computes.
 """
 
 from __future__ import annotations
@@ -20,17 +21,26 @@ import torch
 from torch import Tensor, nn
 
 from taming.checkpoint import (
+    DECODING,
     FIRST_STAGE,
     LOSS_KEYS,
     CheckpointError,
     load_weights,
+    read_first_stage,
     read_shapes,
     read_state_dict,
     save_weights,
     without_prefix,
 )
 from taming.config import ConfigError, get_model_class, instantiate_model, to_yaml
-from taming.finding import CONFIG, WEIGHTS, find, for_inference, model_section
+from taming.finding import (
+    CONFIG,
+    WEIGHTS,
+    find,
+    first_stage_section,
+    for_inference,
+    model_section,
+)
 
 PARTS = {  # by name: section of the config, prefix of the keys
     "first_stage": ("first_stage_config", FIRST_STAGE),
@@ -46,6 +56,7 @@ def convert(
     part: str | None = None,  # one of PARTS
     keep_losses: bool = False,  # to go on training with the discriminator
     half: bool = False,  # bfloat16: half the size, weights rounded to three digits
+    first_stage: str | Path | None = None,  # of the same codes, in place of the one within
     progress: Callable[[int, int], None] | None = None,  # MB written, of how many
 ) -> Path:
     """Writes the folder and returns it; on any error nothing is left behind.
@@ -58,6 +69,8 @@ def convert(
     found = find(source, config)
     section = _with_new_targets(for_inference(model_section(found.config), keep_losses))
     state: Mapping[str, Tensor] = read_state_dict(found.weights)
+    if first_stage is not None:
+        section, state = with_first_stage(section, state, first_stage, keep_losses, str(source))
     if not keep_losses:
         state = {name: tensor for name, tensor in state.items() if not LOSS_KEYS.search(name)}
     if part is not None:
@@ -101,6 +114,38 @@ def extract(
     if not weights:
         raise CheckpointError(f"{source} holds no weights under {prefix}; its {part} has none")
     return dict(described), weights
+
+
+def with_first_stage(
+    section: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    other: str | Path,  # what `find` finds
+    keep_losses: bool = False,
+    source: str = "",
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Section and weights of a second stage around another first stage that makes the same codes.
+
+    CheckpointError where it makes others, of which the second stage knows nothing.
+    """
+    key = PARTS["first_stage"][0]
+    before = without_prefix(state, FIRST_STAGE)
+    if not before or key not in section["params"]:
+        raise CheckpointError(f"{source} holds no first stage that {other} could replace")
+    found = find(other)
+    weights = read_first_stage(found.weights)
+    for name in sorted(before.keys() | weights.keys()):
+        if name.startswith(DECODING) or LOSS_KEYS.search(name):
+            continue
+        old, new = before.get(name), weights.get(name)
+        if old is None or new is None or not torch.equal(old.float(), new.float()):
+            raise CheckpointError(
+                f"{found.weights} makes other codes than {source} has learned: {name} is not the "
+                f"same. Let only its decoder learn, by training.keep_codes=true"
+            )
+    others = {name: each for name, each in state.items() if not name.startswith(FIRST_STAGE)}
+    others |= {FIRST_STAGE + name: each for name, each in weights.items()}
+    described = _with_new_targets(first_stage_section(found.config, keep_losses))
+    return {**section, "params": {**section["params"], key: described}}, others
 
 
 def _with_new_targets(value: Any) -> Any:

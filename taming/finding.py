@@ -183,9 +183,9 @@ def model_section(path: Path) -> dict[str, Any]:
     return dict(section)
 
 
-def first_stage_section(path: Path) -> dict[str, Any]:
+def first_stage_section(path: Path, keep_losses: bool = False) -> dict[str, Any]:
     """`{target, params}` for inference: of a first stage, or of the one within a second stage."""
-    section = for_inference(model_section(path))
+    section = for_inference(model_section(path), keep_losses)
     within = section["params"].get(STAGES[0])
     return dict(within) if isinstance(within, Mapping) else section
 

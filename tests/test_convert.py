@@ -9,10 +9,17 @@ import pytest
 import torch
 
 import taming
-from taming.checkpoint import CheckpointError, read_state_dict, tensor_hash
+from taming.checkpoint import (
+    CheckpointError,
+    read_state_dict,
+    save_weights,
+    tensor_hash,
+    without_prefix,
+)
 from taming.cli import main
 from taming.config import ConfigError, instantiate_from_config, load_config, plain, to_yaml
 from taming.convert import convert
+from taming.finding import find
 from taming.loading import for_inference, load_model
 
 MODULES = "taming.modules"
@@ -225,3 +232,50 @@ def test_half_is_half_as_large_and_nearly_the_same(
     for name, tensor in exact.items():
         assert rounded[name].dtype == tensor.dtype
         assert torch.allclose(rounded[name], tensor, rtol=2**-8, atol=0), name
+
+
+@pytest.fixture
+def sharper(tmp_path: Path) -> Callable[..., Path]:
+    """The run of a first stage that began as the one within another run, with a refinement."""
+
+    def write(run: Path, learned: str) -> Path:
+        within = convert(run, tmp_path / "within", part="first_stage")
+        model = plain(load_config(within / "config.yaml")["model"])
+        model["params"]["ddconfig"]["refine"] = 2
+        model["params"]["ckpt_path"] = str(within / "weights.safetensors")
+        model["params"]["ignore_keys"] = ["decoder.conv_out.", "decoder.refine."]
+        built = instantiate_from_config(model)
+        torch.nn.init.normal_(built.get_parameter(learned))
+        folder = tmp_path / "sharper"
+        save_weights(folder / "weights.safetensors", built.state_dict())
+        (folder / "config.yaml").write_text(to_yaml({"model": model}), encoding="utf-8")
+        return folder
+
+    return write
+
+
+def test_a_decoder_that_has_learned_on_takes_its_place(old_run, sharper, tmp_path: Path) -> None:
+    run = old_run(second_stage())
+    other = sharper(run, "decoder.refine.out.weight")
+    out = convert(run, tmp_path / "out", first_stage=other)
+    codes = torch.arange(16).reshape(1, 4, 4)
+    before, painted, alone = (
+        taming.load(folder).first_stage.decode_code(codes) for folder in (run, out, other)
+    )
+    assert torch.equal(painted, alone)
+    assert not torch.allclose(painted, before)
+    transformers = (
+        without_prefix(read_state_dict(find(folder).weights), "transformer.")
+        for folder in (run, out)
+    )
+    assert len({tensor_hash(weights) for weights in transformers}) == 1
+
+
+def test_a_first_stage_of_other_codes_does_not(old_run, sharper, tmp_path: Path) -> None:
+    run = old_run(second_stage())
+    other = sharper(run, "quantize.embedding.weight")
+    with pytest.raises(CheckpointError, match=r"makes other codes.*quantize\.embedding\.weight"):
+        convert(run, tmp_path / "out", first_stage=other)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CheckpointError, match="holds no first stage that"):
+        convert(other, tmp_path / "out", first_stage=other)

@@ -6,7 +6,8 @@ skips. Module names, shapes and arithmetic are those of the published checkpoint
 Convolutional throughout, so any size that is a multiple of the downsampling factor goes through.
 
 Ours are the options of the light design: a space-to-depth stem and a depth-to-space head spare
-the levels of highest resolution (Shi et al., arXiv 1609.05158), where a CPU spends most time.
+the levels of highest resolution (Shi et al., arXiv 1609.05158), where a CPU spends most time, and
+a narrow refinement behind that head mends the seams of what it puts side by side.
 Layers and networks also take the published keywords: `Encoder(**ddconfig)`, `block(x, temb)`.
 Knows nothing of codes or losses.
 """
@@ -44,6 +45,7 @@ class AutoencoderConfig:
     double_z: bool = False  # mean and variance, for a Gaussian posterior
 
     stem: int = 1  # space-to-depth at the entry, depth-to-space at the exit; 1, 2 or 4
+    refine: int = 0  # channels beside the painted picture, by which it is refined; 0: it is not
     norm_groups: int = 32
     mid_attention: bool = True
     resample: Literal["conv", "shuffle"] = "conv"  # shuffle: 1x1 convolutions, a ninth of the cost
@@ -51,6 +53,8 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         if self.stem not in (1, 2, 4):
             raise ConfigError(f"stem is {self.stem}; it may be 1, 2 or 4")
+        if self.refine < 0:
+            raise ConfigError(f"refine is {self.refine}; give a number of channels, or 0 for none")
         for mult in self.ch_mult:
             if self.ch * mult % self.norm_groups:
                 raise ConfigError(
@@ -203,6 +207,25 @@ class ShuffleUp(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)  # (B, C_out, 2H, 2W)
 
 
+class Refinement(nn.Module):
+    """Adds to a picture what two convolutions make of it and of features beside it; at first 0.
+
+    Depth-to-space fills each square of stem x stem pixels from one cell, and nothing behind it sees
+    where squares meet. At full resolution few channels are enough for that.
+    """
+
+    def __init__(self, pixels: int, width: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.mix = nn.Conv2d(pixels + width, width, 3, padding=1)
+        self.out = nn.Conv2d(width, pixels, 3, padding=1)
+        for start in self.out.parameters():
+            nn.init.zeros_(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.pixels] + self.out(swish(self.mix(x)))  # (B, pixels, H, W)
+
+
 def residual_block(config: AutoencoderConfig, channels: int, width: int) -> ResnetBlock:
     return ResnetBlock(channels, width, config.dropout, config.norm_groups, temb_channels=0)
 
@@ -345,7 +368,9 @@ class Decoder(Network):
             levels.insert(0, level)  # up.0 is the highest resolution, in files too
         self.up = nn.ModuleList(levels)
         self.norm_out = normalize(channels, config.norm_groups)
-        self.conv_out = nn.Conv2d(channels, config.out_ch * config.stem**2, 3, padding=1)
+        self.refine = Refinement(config.out_ch, config.refine) if config.refine else None
+        painted = config.out_ch + config.refine
+        self.conv_out = nn.Conv2d(channels, painted * config.stem**2, 3, padding=1)
         if self.stem > 1:
             self._start_without_checkerboard()
 
@@ -366,5 +391,10 @@ class Decoder(Network):
                 h = level.upsample(h)
         if self.give_pre_end:
             return h
-        x = self.conv_out(swish(self.norm_out(h)))  # (B, 3*stem^2, H/stem, W/stem)
-        return F.pixel_shuffle(x, self.stem) if self.stem > 1 else x
+        return self.spread(self.conv_out(swish(self.norm_out(h))))
+
+    def spread(self, x: Tensor) -> Tensor:
+        """What `conv_out` made, ((out_ch + refine) * stem^2, H/stem, W/stem), as (out_ch, H, W)."""
+        if self.stem > 1:
+            x = F.pixel_shuffle(x, self.stem)
+        return x if self.refine is None else self.refine(x)

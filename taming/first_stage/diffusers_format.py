@@ -88,6 +88,7 @@ def diffusers_config(model: VQModel) -> dict[str, Any]:
     config, quantizer = model.config, model.quantize
     for wrong, reason in (
         (config.stem != 1, f"a stem of {config.stem}"),
+        (config.refine != 0, "a refinement"),
         (config.resample != "conv" or not config.resamp_with_conv, "resampling without its 3x3"),
         (config.double_z, "double_z"),
         (config.ch_mult[0] != 1, f"a first level of {config.ch_mult[0]} x ch"),

@@ -112,8 +112,8 @@ class PreparedFirstStage:
     def is_large(self, pixels: int) -> bool:
         """Whether one picture's widest features are more than should be held at once."""
         config, weight = self.model.config, self.model.post_quant_conv.weight
-        values = config.width(0) * pixels // config.stem**2
-        return 3 * values * weight.element_size() > WHOLE
+        widest = max(config.width(0) // config.stem**2, config.out_ch + config.refine)  # of a pixel
+        return 3 * widest * pixels * weight.element_size() > WHOLE
 
     # --- the networks, whole ---
 
@@ -135,8 +135,7 @@ class PreparedFirstStage:
             h = self.run_blocks(level, h)
             if level.upsample is not None:
                 h = self.run_upsample(level.upsample, h)
-        x = decoder.conv_out(activated(decoder.norm_out, h))
-        return F.pixel_shuffle(x, decoder.stem) if decoder.stem > 1 else x
+        return decoder.spread(decoder.conv_out(activated(decoder.norm_out, h)))
 
     def run_middle(self, middle: Middle, h: Tensor) -> Tensor:
         return self.run_block(middle.block_2, middle.attn_1(self.run_block(middle.block_1, h)))

@@ -23,7 +23,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from taming.first_stage.autoencoder import Decoder, Downsample, Encoder, Level, ResnetBlock
+from taming.first_stage.autoencoder import (
+    Decoder,
+    Downsample,
+    Encoder,
+    Level,
+    Refinement,
+    ResnetBlock,
+)
 
 STRIP = 2**22  # values of a strip of features
 WHOLE_LEVEL = 2**24  # values of features that are run whole
@@ -187,7 +194,8 @@ class StripRunner:
             if level.downsample is not None:
                 self._rows = downsampled(level.downsample, self._rows)
         self._rows = rows_of(self.whole.run_middle(encoder.mid, self._gather()))
-        return self._run_head(encoder)
+        self._head(encoder)
+        return self._gather()
 
     def _decode(self, decoder: Decoder, z: Tensor) -> Tensor:
         self._rows = rows_of(self.whole.run_middle(decoder.mid, decoder.conv_in(z)))
@@ -196,13 +204,16 @@ class StripRunner:
             self._run_blocks(level)
             if level.upsample is not None:
                 self._rows = upsampled(self.whole.run_upsample, level.upsample, self._rows)
-        x = self._run_head(decoder)
-        return F.pixel_shuffle(x, decoder.stem) if decoder.stem > 1 else x
+        self._head(decoder)
+        if decoder.stem > 1:
+            self._rows = spread(decoder.stem, self._rows)
+        if decoder.refine is not None:
+            self._rows = refined(decoder.refine, self._rows)
+        return self._gather()
 
-    def _run_head(self, network: Encoder | Decoder) -> Tensor:
+    def _head(self, network: Encoder | Decoder) -> None:
         normed = activated(network.norm_out, self._rows, self.values)
         self._rows = convolved(network.conv_out, normed)
-        return self._gather()
 
     def _run_blocks(self, level: Level) -> None:
         """The blocks of a level, after which their rows are stored."""
@@ -274,6 +285,31 @@ def upsampled(run: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, belo
 
     widest = max(below.widest, seen.shape[1])
     return Rows(seen.shape[1], 2 * below.height, seen.shape[3], take, widest)
+
+
+def spread(stem: int, below: Rows) -> Rows:
+    """Depth to space: `stem` times as many rows."""
+
+    def take(low: int, high: int) -> Tensor:
+        top, bottom = low // stem, -(-high // stem)
+        x = F.pixel_shuffle(below.take(top, bottom), stem)
+        return x[:, :, low - stem * top : high - stem * top]
+
+    channels = below.channels // stem**2
+    # Of what is held on the way there are fewer rows, and shorter ones
+    widest = max(-(-below.widest // stem**2), channels)
+    return Rows(channels, stem * below.height, stem * below.width, take, widest)
+
+
+def refined(layer: Refinement, below: Rows) -> Rows:
+    mixed = convolved(layer.mix, below)
+    active = replace(mixed, take=lambda low, high: F.silu(mixed.take(low, high), inplace=True))
+    found = convolved(layer.out, active)
+
+    def take(low: int, high: int) -> Tensor:
+        return found.take(low, high).add_(below.take(low, high)[:, : layer.pixels])
+
+    return replace(found, take=take)
 
 
 def downsampled(layer: nn.Module, below: Rows) -> Rows:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from taming.checkpoint import tensor_hash
+from taming.checkpoint import DECODING, tensor_hash
 from taming.cond_stage.base import Condition
 from taming.cond_stage.sources import to_pixels
 from taming.data.mix import Mix
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 2
 INDEX = "cache.json"
 PLAIN = re.compile(r"int|str|numpy|no_header_numpy:\d+")  # entries, as litdata calls them
-DECODING = ("decoder.", "post_quant_conv.")  # parts of a first stage that make no codes
 CHUNK_BYTES = 64 << 20
 REMEDY = "remove that folder, or name another with data.params.codes.cache"
 Progress = Callable[[int, int], None]  # records done, records in all

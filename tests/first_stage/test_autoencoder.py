@@ -26,6 +26,7 @@ FORMS = {
     "without_convolutions": {"resamp_with_conv": False},
     "light": {"stem": 2, "resample": "shuffle", "mid_attention": False},
     "lightest": {"stem": 4},
+    "refined": {"stem": 4, "refine": 4},
 }
 
 
@@ -148,3 +149,19 @@ def test_recomputing_keeps_less_for_the_backward_pass() -> None:
             decoder(torch.randn(1, 4, 8, 8))
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 2
+
+
+def test_a_refinement_begins_as_nothing_and_sees_over_seams() -> None:
+    """Behind depth-to-space alone, what is beside a square of pixels says nothing of it."""
+    torch.manual_seed(0)
+    decoder = Decoder(config(stem=4, refine=4)).eval()
+    shuffled = torch.randn(1, (3 + 4) * 16, 2, 2)  # what `conv_out` makes of 8x8 pixels
+    plain = torch.nn.functional.pixel_shuffle(shuffled, 4)[:, :3]
+    assert torch.equal(decoder.spread(shuffled), plain)
+
+    assert decoder.refine is not None
+    torch.nn.init.normal_(decoder.refine.out.weight)
+    before = decoder.spread(shuffled)
+    shuffled[..., 0] = 0.0  # the left squares
+    changed = (decoder.spread(shuffled) != before).any(dim=(0, 1, 2))  # (8,) columns
+    assert changed.tolist() == [True] * 6 + [False] * 2

@@ -98,6 +98,7 @@ def test_only_what_paints_is_written(tmp_path: Path) -> None:
     ("model", "told"),
     [
         (lambda: small(stem=2), "a stem of 2"),
+        (lambda: small(refine=4), "a refinement"),
         (lambda: small(resample="shuffle"), "resampling"),
         (lambda: small(double_z=True), "double_z"),
         (lambda: small(ch_mult=[2, 2]), "a first level of 2 x ch"),

@@ -28,6 +28,7 @@ FORMS = {
     "without_convolutions": {"resamp_with_conv": False},
     "light": {"stem": 2, "resample": "shuffle", "mid_attention": False},
     "lightest": {"stem": 4},
+    "refined": {"stem": 4, "refine": 4},
 }
 
 
@@ -35,7 +36,8 @@ def model_of(form: str) -> VQModel:
     torch.manual_seed(0)
     model = VQModel({**SMALL, **FORMS[form]}, n_embed=16, embed_dim=4).eval().requires_grad_(False)
     for weight in model.parameters():
-        if weight.ndim == 1:  # fresh norms and biases would hide that one is left out
+        # Fresh norms and biases, and layers that are zero, would hide that one is left out
+        if weight.ndim == 1 or not weight.any():
             weight += 0.3 * torch.randn_like(weight)
     torch.nn.init.normal_(model.quantize.get_parameter("embedding.weight"))
     return model
