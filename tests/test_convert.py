@@ -243,7 +243,7 @@ def sharper(tmp_path: Path) -> Callable[..., Path]:
         model = plain(load_config(within / "config.yaml")["model"])
         model["params"]["ddconfig"]["refine"] = 2
         model["params"]["ckpt_path"] = str(within / "weights.safetensors")
-        model["params"]["ignore_keys"] = ["decoder.conv_out.", "decoder.refine."]
+        model["params"]["ignore_keys"] = ["decoder.refine."]
         built = instantiate_from_config(model)
         torch.nn.init.normal_(built.get_parameter(learned))
         folder = tmp_path / "sharper"
@@ -256,7 +256,7 @@ def sharper(tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_decoder_that_has_learned_on_takes_its_place(old_run, sharper, tmp_path: Path) -> None:
     run = old_run(second_stage())
-    other = sharper(run, "decoder.refine.out.weight")
+    other = sharper(run, "decoder.refine.conv_out.weight")
     out = convert(run, tmp_path / "out", first_stage=other)
     codes = torch.arange(16).reshape(1, 4, 4)
     before, painted, alone = (

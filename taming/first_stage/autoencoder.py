@@ -208,22 +208,34 @@ class ShuffleUp(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Adds to a picture what two convolutions make of it and of features beside it; at first 0.
+    """Adds to a picture what is made of it and of features beside it; at first nothing.
 
     Depth-to-space fills each square of stem x stem pixels from one cell, and nothing behind it sees
     where squares meet. At full resolution few channels are enough for that.
     """
 
-    def __init__(self, pixels: int, width: int) -> None:
+    def __init__(self, in_channels: int, width: int, out_ch: int, stem: int) -> None:
         super().__init__()
-        self.pixels = pixels
-        self.mix = nn.Conv2d(pixels + width, width, 3, padding=1)
-        self.out = nn.Conv2d(width, pixels, 3, padding=1)
-        for start in self.out.parameters():
+        self.stem = stem
+        self.conv_in = nn.Conv2d(in_channels, width * stem**2, 3, padding=1)
+        self.mix = nn.Conv2d(out_ch + width, width, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, out_ch, 3, padding=1)
+        start_without_checkerboard(self.conv_in, stem)
+        for start in self.conv_out.parameters():
             nn.init.zeros_(start)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, : self.pixels] + self.out(swish(self.mix(x)))  # (B, pixels, H, W)
+    def forward(self, picture: Tensor, features: Tensor) -> Tensor:
+        """(B, out_ch, H, W) and (B, C, H/stem, W/stem) -> (B, out_ch, H, W)"""
+        beside = F.pixel_shuffle(self.conv_in(features), self.stem)  # (B, width, H, W)
+        return picture + self.conv_out(swish(self.mix(torch.cat([picture, beside], dim=1))))
+
+
+@torch.no_grad()
+def start_without_checkerboard(layer: nn.Conv2d, stem: int) -> None:
+    """All pixels of a cell begin with one kernel (Aitken et al., arXiv 1707.02937)."""
+    assert layer.bias is not None
+    for weight in (layer.weight, layer.bias):
+        weight.copy_(weight[:: stem**2].repeat_interleave(stem**2, dim=0))
 
 
 def residual_block(config: AutoencoderConfig, channels: int, width: int) -> ResnetBlock:
@@ -368,19 +380,12 @@ class Decoder(Network):
             levels.insert(0, level)  # up.0 is the highest resolution, in files too
         self.up = nn.ModuleList(levels)
         self.norm_out = normalize(channels, config.norm_groups)
-        self.refine = Refinement(config.out_ch, config.refine) if config.refine else None
-        painted = config.out_ch + config.refine
-        self.conv_out = nn.Conv2d(channels, painted * config.stem**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, config.out_ch * config.stem**2, 3, padding=1)
         if self.stem > 1:
-            self._start_without_checkerboard()
-
-    @torch.no_grad()
-    def _start_without_checkerboard(self) -> None:
-        """All pixels of a cell begin with one kernel (Aitken et al., arXiv 1707.02937)."""
-        weight, bias = self.conv_out.weight, self.conv_out.bias
-        assert bias is not None
-        weight.copy_(weight[:: self.stem**2].repeat_interleave(self.stem**2, dim=0))
-        bias.copy_(bias[:: self.stem**2].repeat_interleave(self.stem**2, dim=0))
+            start_without_checkerboard(self.conv_out, self.stem)
+        self.refine: Refinement | None = None
+        if config.refine:
+            self.refine = Refinement(channels, config.refine, config.out_ch, self.stem)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))  # (B, C, h, w)
@@ -391,10 +396,9 @@ class Decoder(Network):
                 h = level.upsample(h)
         if self.give_pre_end:
             return h
-        return self.spread(self.conv_out(swish(self.norm_out(h))))
+        return self.paint(swish(self.norm_out(h)))
 
-    def spread(self, x: Tensor) -> Tensor:
-        """What `conv_out` made, ((out_ch + refine) * stem^2, H/stem, W/stem), as (out_ch, H, W)."""
-        if self.stem > 1:
-            x = F.pixel_shuffle(x, self.stem)
-        return x if self.refine is None else self.refine(x)
+    def paint(self, h: Tensor) -> Tensor:
+        """The last features (B, C, H/stem, W/stem) as a picture (B, out_ch, H, W)."""
+        x = F.pixel_shuffle(self.conv_out(h), self.stem)  # a stem of 1 changes nothing
+        return x if self.refine is None else self.refine(x, h)

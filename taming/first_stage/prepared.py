@@ -135,7 +135,7 @@ class PreparedFirstStage:
             h = self.run_blocks(level, h)
             if level.upsample is not None:
                 h = self.run_upsample(level.upsample, h)
-        return decoder.spread(decoder.conv_out(activated(decoder.norm_out, h)))
+        return decoder.paint(activated(decoder.norm_out, h))
 
     def run_middle(self, middle: Middle, h: Tensor) -> Tensor:
         return self.run_block(middle.block_2, middle.attn_1(self.run_block(middle.block_1, h)))

@@ -194,7 +194,8 @@ class StripRunner:
             if level.downsample is not None:
                 self._rows = downsampled(level.downsample, self._rows)
         self._rows = rows_of(self.whole.run_middle(encoder.mid, self._gather()))
-        self._head(encoder)
+        normed = activated(encoder.norm_out, self._rows, self.values)
+        self._rows = convolved(encoder.conv_out, normed)
         return self._gather()
 
     def _decode(self, decoder: Decoder, z: Tensor) -> Tensor:
@@ -204,16 +205,11 @@ class StripRunner:
             self._run_blocks(level)
             if level.upsample is not None:
                 self._rows = upsampled(self.whole.run_upsample, level.upsample, self._rows)
-        self._head(decoder)
-        if decoder.stem > 1:
-            self._rows = spread(decoder.stem, self._rows)
+        normed = activated(decoder.norm_out, self._rows, self.values)
+        self._rows = spread(decoder.stem, convolved(decoder.conv_out, normed))
         if decoder.refine is not None:
-            self._rows = refined(decoder.refine, self._rows)
+            self._rows = refined(decoder.refine, self._rows, normed)
         return self._gather()
-
-    def _head(self, network: Encoder | Decoder) -> None:
-        normed = activated(network.norm_out, self._rows, self.values)
-        self._rows = convolved(network.conv_out, normed)
 
     def _run_blocks(self, level: Level) -> None:
         """The blocks of a level, after which their rows are stored."""
@@ -301,15 +297,19 @@ def spread(stem: int, below: Rows) -> Rows:
     return Rows(channels, stem * below.height, stem * below.width, take, widest)
 
 
-def refined(layer: Refinement, below: Rows) -> Rows:
-    mixed = convolved(layer.mix, below)
+def refined(layer: Refinement, picture: Rows, features: Rows) -> Rows:
+    beside = spread(layer.stem, convolved(layer.conv_in, features))
+    both = Rows(
+        picture.channels + beside.channels, picture.height, picture.width,
+        lambda low, high: torch.cat([rows.take(low, high) for rows in (picture, beside)], dim=1),
+        picture.widest + beside.widest,
+    )  # fmt: skip
+    mixed = convolved(layer.mix, both)
     active = replace(mixed, take=lambda low, high: F.silu(mixed.take(low, high), inplace=True))
-    found = convolved(layer.out, active)
-
-    def take(low: int, high: int) -> Tensor:
-        return found.take(low, high).add_(below.take(low, high)[:, : layer.pixels])
-
-    return replace(found, take=take)
+    found = convolved(layer.conv_out, active)
+    return replace(
+        found, take=lambda low, high: found.take(low, high).add_(picture.take(low, high))
+    )
 
 
 def downsampled(layer: nn.Module, below: Rows) -> Rows:

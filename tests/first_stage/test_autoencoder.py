@@ -152,16 +152,19 @@ def test_recomputing_keeps_less_for_the_backward_pass() -> None:
 
 
 def test_a_refinement_begins_as_nothing_and_sees_over_seams() -> None:
-    """Behind depth-to-space alone, what is beside a square of pixels says nothing of it."""
+    """Behind depth-to-space alone, the other pixels of a square say nothing of one."""
     torch.manual_seed(0)
-    decoder = Decoder(config(stem=4, refine=4)).eval()
-    shuffled = torch.randn(1, (3 + 4) * 16, 2, 2)  # what `conv_out` makes of 8x8 pixels
-    plain = torch.nn.functional.pixel_shuffle(shuffled, 4)[:, :3]
-    assert torch.equal(decoder.spread(shuffled), plain)
+    plain, decoder = Decoder(config(stem=4)), Decoder(config(stem=4, refine=4))
+    decoder.load_state_dict(plain.state_dict(), strict=False)
+    h = torch.randn(1, 8, 2, 4)  # features of 8x16 pixels
+    assert torch.equal(decoder.paint(h), plain.paint(h))
 
     assert decoder.refine is not None
-    torch.nn.init.normal_(decoder.refine.out.weight)
-    before = decoder.spread(shuffled)
-    shuffled[..., 0] = 0.0  # the left squares
-    changed = (decoder.spread(shuffled) != before).any(dim=(0, 1, 2))  # (8,) columns
-    assert changed.tolist() == [True] * 6 + [False] * 2
+    torch.nn.init.normal_(decoder.refine.conv_out.weight)
+    for parameter in decoder.refine.conv_in.parameters():
+        parameter.data.zero_()  # only what it sees of the picture is left
+    before = decoder.paint(h)
+    assert not torch.equal(before, plain.paint(h))
+    h[..., 0] = 0.0  # which the first two squares of a row are made of, by a kernel of three
+    changed = (decoder.paint(h) != before).any(dim=(0, 1, 2))  # (16,) columns
+    assert changed.tolist() == [True] * 10 + [False] * 6
