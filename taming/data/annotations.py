@@ -37,7 +37,9 @@ PARTS = ("train", "validation", "test")  # of a set
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise ValueError(f"{path} is not readable as JSON: {error}") from error
 
 
