@@ -23,14 +23,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from taming.first_stage.autoencoder import (
-    Decoder,
-    Downsample,
-    Encoder,
-    Level,
-    Refinement,
-    ResnetBlock,
-)
+from taming.first_stage.autoencoder import Decoder, Downsample, Encoder, Level, ResnetBlock
+from taming.first_stage.depth_to_space import Refinement
 
 STRIP = 2**22  # values of a strip of features
 WHOLE_LEVEL = 2**24  # values of features that are run whole
