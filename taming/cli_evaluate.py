@@ -44,7 +44,10 @@ def evaluate(
     pictures: Annotated[
         int | None, Option(help="Held-out pictures of each set that are used.", min=8)
     ] = None,
-    count: Annotated[int | None, Option(help="Pictures painted of each task.", min=2)] = None,
+    count: Annotated[int | None, Option(help="Pictures painted of each condition.", min=2)] = None,
+    paired: Annotated[
+        int | None, Option(help="Pictures painted of two conditions together.", min=2)
+    ] = None,
     drawn: Annotated[
         int | None, Option(help="Pictures in each draw of the stage steps.", min=2)
     ] = None,
@@ -74,6 +77,7 @@ def evaluate(
     given: dict[str, Any] = {
         "pictures": pictures,
         "count": count,
+        "paired": paired,
         "drawn": drawn,
         "steps": steps,
         "guidance": guidance,

@@ -50,10 +50,11 @@ def test_without_options_everything_is_measured(asked: dict[str, Any], capsys: A
 
 
 def test_words_arrive_in_the_suite(asked: dict[str, Any]) -> None:
-    words = ["--quick", "--count", "5", "--drawn", "9", "--seed", "3", "--only", "obedience, steps"]
+    words = ["--quick", "--count", "5", "--paired", "7", "--drawn", "9", "--seed", "3"]
+    words += ["--only", "obedience, steps"]
     words += ["--task", "rooms:depth+labels", "--data", "a", "--data", "b", "--size", "96x128"]
     assert run("runs/x", "--out", "o", *words, "--set-size", "people=192x128") == 0
-    assert (asked["plan"].count, asked["plan"].drawn) == (5, 9)
+    assert (asked["plan"].count, asked["plan"].paired, asked["plan"].drawn) == (5, 7, 9)
     assert asked["plan"].seed == 3
     assert asked["plan"].pictures == QUICK.pictures
     assert asked["only"] == ["obedience", "steps"]

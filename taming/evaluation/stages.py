@@ -152,7 +152,7 @@ def alone(
 ) -> list[Image.Image]:
     """Pictures of the records of a task, painted from one of its conditions."""
     single = [record._replace(values={name: record.values[name]}) for record in records]
-    usual = subject.records(held, Task(held.name, (name,)))
+    usual = subject.records(held, Task(held.name, (name,)), len(single))
     is_usual = [each.index for each in usual] == [each.index for each in single] and all(
         torch.equal(one.values[name], other.values[name])
         for one, other in zip(usual, single, strict=True)

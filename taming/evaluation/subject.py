@@ -48,7 +48,8 @@ class Plan:
     """How much is painted and looked at. The defaults are for twenty minutes on two cores."""
 
     pictures: int = 480  # held-out ones of each set: half reference, half asked
-    count: int = 64  # records of each task that is read
+    count: int = 64  # records of each condition that is read
+    paired: int = 128  # of two together, and of each alone beside them, to tell three per cent
     enlarged: int = 32  # records of each factor
     completed: int = 32  # records, each with two seeds
     draws: int = 5  # of `drawn` pictures, in few steps and one code at a time
@@ -71,8 +72,8 @@ class Plan:
 
 
 QUICK = Plan(
-    pictures=64, count=12, enlarged=6, completed=8, draws=3, drawn=6, scenes=160, judge_draws=160,
-    judge_steps=60,
+    pictures=64, count=12, paired=16, enlarged=6, completed=8, draws=3, drawn=6, scenes=160,
+    judge_draws=160, judge_steps=60,
 )  # fmt: skip
 
 
@@ -146,8 +147,9 @@ class Subject:
         return len(records_of(held, names, self.conditions, 2))
 
     def records(self, held: HeldOut, task: Task, count: int | None = None) -> list[Record]:
-        """The first `count` that there are; None: as many as are read of a task."""
-        count = self.plan.count if count is None else count
+        """The first `count` that there are; None: as many as are read of such a task."""
+        if count is None:
+            count = self.plan.count if len(task.conditions) == 1 else self.plan.paired
         return records_of(held, task.conditions, self.conditions, count)
 
     # ---- pictures -------------------------------------------------------------------------------

