@@ -39,7 +39,7 @@ parity: $(READY)  ## compare with the original, number by number, from the same 
 bench: $(READY)  ## times and memory beside the original and the limits of the machine (ONLY=decode QUICK=1 WHOLE=1)
 	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(WHOLE),--whole)
 
-image-gpt: $(READY)  ## complete pictures with Image-GPT and with ours, an hour of training each, on a set of `taming worlds` (MINUTES=60 DATA=data/worlds SIZE=128 RUN=bundled)
+image-gpt: $(READY)  ## complete pictures with Image-GPT and with ours, half an hour of training each, on a set of `taming worlds` (MINUTES=30 DATA=data/worlds SIZE=64 RUN=bundled)
 	$(BIN)/python -m benchmarks.image_gpt $(if $(DATA),--data $(DATA)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SIZE),--size $(SIZE)) $(if $(RUN),--run $(RUN))
 
 .PHONY: ablations

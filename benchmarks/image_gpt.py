@@ -1,7 +1,7 @@
 """Completes the same pictures with Image-GPT and with ours, trained equally long on the same set.
 
-    make image-gpt                                  about two and a half hours
-    python -m benchmarks.image_gpt --data data/worlds --minutes 60 --out runs/image_gpt
+    make image-gpt                                  an hour and ten minutes
+    python -m benchmarks.image_gpt --data data/worlds --minutes 30 --out runs/image_gpt
     python -m benchmarks.image_gpt --run bundled    ours is a model that is already trained
 
 The set is a paired folder (`taming worlds` renders one, docs/own_pictures.md tells of one's own).
@@ -51,7 +51,7 @@ def make(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Side of our pictures; without it, the run's, else 128.", min=32),
+        typer.Option(help="Side of our pictures; without it, the run's, else 64.", min=32),
     ] = None,
     pictures: Annotated[
         int, typer.Option(help="How many are completed.", min=3)

@@ -54,6 +54,7 @@ from taming.painting import reach_of
 from taming.pipeline import Pipeline
 from taming.sampling import Filters
 
+SIZE = 64  # pixels, where nobody says: more are more than an hour on two cores can teach
 MEASURES = 3  # goes up with what is measured, so that numbers of before are not taken for new ones
 
 
@@ -108,7 +109,7 @@ def compare(options: Options, track: Track) -> Path:
 
 def fitting(size: int | None, pipeline: Pipeline | None) -> int:
     """The side of the pictures, which both sides have to be able to make."""
-    trained: Any = (128, 128) if pipeline is None else getattr(pipeline.model, "sizes")[0]  # noqa: B009
+    trained: Any = (SIZE, SIZE) if pipeline is None else getattr(pipeline.model, "sizes")[0]  # noqa: B009
     side = size or min(trained)
     if side % SIDE:
         raise ValueError(f"--size {side} is no multiple of Image-GPT's {SIDE} pixels; give one")

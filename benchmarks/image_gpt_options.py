@@ -17,10 +17,10 @@ class Options:
 
     data: Path = Path("data/worlds")
     out: Path = Path("runs/image_gpt")
-    minutes: float = 60.0  # each side
+    minutes: float = 30.0  # each side
     run: str | None = None  # a model of ours that is already trained
-    size: int | None = None  # pixels; None: what the run was trained at, else 128
-    pictures: int = 64  # completed
+    size: int | None = None  # pixels; None: what the run was trained at, else 64
+    pictures: int = 128  # completed
     shown: int = 8  # of them in the figure
     steps: int = 24  # groups of codes in which ours paints
     guidance: float = 1.0  # 1: what was learned, as Image-GPT draws

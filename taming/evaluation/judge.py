@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from taming.evaluation.measures import Measures
+from taming.training.settings import has_bf16_units
 
 STEM = 4  # pixels along one side of a patch
 
@@ -174,6 +175,12 @@ class Judge(nn.Module, ABC):
         self.config = config
         self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.register_buffer("mean", torch.zeros(0) if mean is None else mean)
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Of the network, in float32; while it learns, computed in bf16 where there are units."""
+        faster = self.training and has_bf16_units(images.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=faster):
+            return self.net(images).float()
 
     @abstractmethod
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from taming.evaluation.judges import (
     numbered,
     save_judge,
 )
+from taming.training.memory import keep_freed_memory
 from taming.worlds.captions import ATTRIBUTES, attributes
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ def judge_config(
 def train_judge(config: JudgeConfig, lessons: Lessons, progress: Progress | None = None) -> Judge:
     """A judge that has learned from the lessons that have what it reads; NoJudge: none has."""
     torch.manual_seed(config.seed)
+    keep_freed_memory()
     judge = build_judge(config)
     usable = lessons.having(judge.annotation)
     if not usable:

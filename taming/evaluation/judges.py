@@ -60,7 +60,9 @@ class LabelJudge(Judge):
         super().__init__(config, UNet(len(config.names), config.widths))
 
     def scores(self, images: Tensor) -> Tensor:
-        return F.interpolate(self.net(images), scale_factor=STEM, mode="bilinear")  # (B, C, H, W)
+        return F.interpolate(
+            self.outputs(images), scale_factor=STEM, mode="bilinear"
+        )  # (B, C, H, W)
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
         labels = batch["labels"]
@@ -91,7 +93,9 @@ class DepthJudge(Judge):
         super().__init__(config, UNet(1, config.widths), torch.zeros(1, *config.size))
 
     def read(self, images: Tensor) -> Tensor:
-        return F.interpolate(self.net(images), scale_factor=STEM, mode="bilinear")  # (B, 1, H, W)
+        return F.interpolate(
+            self.outputs(images), scale_factor=STEM, mode="bilinear"
+        )  # (B, 1, H, W)
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
         there = batch["present"]["depth"]
@@ -121,7 +125,7 @@ class PoseJudge(Judge):
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
         joints = largest(batch["keypoints"])  # (B, 19, 3)
-        maps = self.net(images)  # (B, 19, h, w)
+        maps = self.outputs(images)  # (B, 19, h, w)
         spots = _spots((joints[..., :2] + 0.5) / STEM - 0.5, maps.shape[-2:])
         likelihood = F.log_softmax(rearrange(maps, "b j h w -> b j (h w)"), dim=-1)
         each = -(likelihood * rearrange(spots, "b j h w -> b j (h w)")).sum(dim=-1)  # (B, 19)
@@ -130,7 +134,7 @@ class PoseJudge(Judge):
 
     def read(self, images: Tensor) -> Tensor:
         """The centre of mass of the likelihood around the likeliest cell."""
-        maps = self.net(images)
+        maps = self.outputs(images)
         height, width = maps.shape[-2:]
         best = rearrange(maps, "b j h w -> b j (h w)").argmax(dim=-1)[..., None, None]
         rows, columns = torch.arange(height), torch.arange(width)
@@ -192,10 +196,10 @@ class ClassJudge(Judge):
         super().__init__(config, Classifier(len(config.names), config.widths))
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
-        return F.cross_entropy(self.net(images), batch["class_label"], ignore_index=NO_CLASS)
+        return F.cross_entropy(self.outputs(images), batch["class_label"], ignore_index=NO_CLASS)
 
     def read(self, images: Tensor) -> Tensor:
-        return self.net(images).log_softmax(dim=1)
+        return self.outputs(images).log_softmax(dim=1)
 
     def target(self, asked: Tensor, names: Sequence[str] = ()) -> Tensor:
         """A class that the judge's set does not have is none."""
@@ -224,7 +228,7 @@ class WordJudge(Judge):
         super().__init__(config, Classifier(sum(self.sizes), config.widths))
 
     def loss(self, batch: Mapping[str, Any], images: Tensor) -> Tensor:
-        apart = self.net(images).split(self.sizes, dim=1)
+        apart = self.outputs(images).split(self.sizes, dim=1)
         told = batch["attributes"].unbind(dim=1)
         losses = [
             F.cross_entropy(scores, words, ignore_index=NO_CLASS, reduction="sum")
@@ -234,7 +238,7 @@ class WordJudge(Judge):
         return torch.stack(losses).sum()
 
     def read(self, images: Tensor) -> Tensor:
-        apart = self.net(images).split(self.sizes, dim=1)
+        apart = self.outputs(images).split(self.sizes, dim=1)
         return torch.cat([scores.log_softmax(dim=1) for scores in apart], dim=1)
 
     def target(self, asked: str, names: Sequence[str] = ()) -> Tensor:

@@ -37,6 +37,7 @@ from taming.evaluation.report import Track
 from taming.first_stage.prepared import PreparedFirstStage
 from taming.painting import Painter
 from taming.pipeline import Pipeline
+from taming.training.settings import has_bf16_units
 from taming.transformer.multi_task import MultiTaskTransformer
 
 READABLE = ("labels", "depth", "pose", "edges", "class_label", "text")  # in the order of PAIRS
@@ -53,10 +54,10 @@ class Plan:
     enlarged: int = 32  # records of each factor
     completed: int = 32  # records, each with two seeds
     draws: int = 5  # of `drawn` pictures, in few steps and one code at a time
-    drawn: int = 16
+    drawn: int = 8
     scenes: int = 1600  # rendered where there is no other data
     judge_draws: int = 2400
-    judge_steps: int = 900
+    judge_steps: int = 800
     steps: int = 24  # groups of codes
     guidance: float = 2.0
     seed: int = 0
@@ -235,11 +236,13 @@ class Subject:
         if held.name not in self._lessons:
             weight = self.painter.first_stage.post_quant_conv.weight
             first_stage = PreparedFirstStage(self.painter.first_stage)
+            faster = has_bf16_units(weight.device)
 
             @torch.inference_mode()
             def through(images: Tensor) -> Tensor:
                 given = images.to(weight.device, weight.dtype)
-                return first_stage.decode(first_stage.encode(given).z_q).float().cpu()
+                with torch.autocast(weight.device.type, torch.bfloat16, enabled=faster):
+                    return first_stage.decode(first_stage.encode(given).z_q).float().cpu()
 
             with self.track(f"lessons of {held.name}") as progress:
                 self._lessons = {held.name: draw_lessons(config, through, progress)}

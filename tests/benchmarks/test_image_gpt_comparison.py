@@ -117,9 +117,10 @@ def test_a_model_that_does_not_complete_is_refused(
         image_gpt_pictures.checked(without, "runs/x")
 
 
-def test_the_size_is_that_of_the_run(pipeline: Pipeline) -> None:
-    assert fitting(None, pipeline) == 64
-    assert fitting(None, None) == 128
+def test_the_size_is_that_of_the_run(second_stage: Callable[..., dict[str, Any]]) -> None:
+    section = second_stage(("known",), sizes=((96, 96),))
+    assert fitting(None, Pipeline(instantiate_from_config(section).eval(), "tiny")) == 96
+    assert fitting(None, None) == 64
     with pytest.raises(ValueError, match="--size 72 is no multiple"):
         fitting(72, None)
 
